@@ -1,0 +1,1 @@
+"""DexWM library: robot model, control, world model and planning; knows no ROS."""

@@ -1,0 +1,21 @@
+from setuptools import find_packages, setup
+
+NAME = 'dexwm'
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='DexWM library: robot model, control, world model and planning; knows no ROS.',
+    license='Apache-2.0',
+    maintainer='DexWM for ROS 2 maintainers',
+    maintainer_email='dexwm@example.org',
+    packages=find_packages(exclude=['test']),
+    package_data={NAME: ['py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', ['resource/' + NAME]),
+        ('share/' + NAME, ['package.xml']),
+    ],
+    install_requires=['setuptools'],
+    python_requires='>=3.11',
+    zip_safe=True,
+)

@@ -1,0 +1,31 @@
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = 'dexwm_planner'
+
+setup(
+    name=NAME,
+    version='0.1.0',
+    description='Nodes of DexWM: camera, planner and trajectory, and the launch files that start them.',
+    license='Apache-2.0',
+    maintainer='DexWM for ROS 2 maintainers',
+    maintainer_email='dexwm@example.org',
+    packages=find_packages(exclude=['test']),
+    package_data={NAME: ['py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', ['resource/' + NAME]),
+        ('share/' + NAME, ['package.xml']),
+        ('share/' + NAME + '/launch', sorted(glob('launch/*.launch.py'))),
+        ('share/' + NAME + '/config', sorted(glob('config/*.yaml'))),
+    ],
+    install_requires=['setuptools'],
+    python_requires='>=3.11',
+    zip_safe=True,
+    entry_points={
+        'console_scripts': [
+            'camera = dexwm_planner.camera_node:main',
+            'trajectory = dexwm_planner.trajectory_node:main',
+        ],
+    },
+)

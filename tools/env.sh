@@ -1,0 +1,11 @@
+# Source this (bash) for a shell in which the project's environment and workspace are active:
+#   . tools/env.sh
+_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+. "$_root/.venv/bin/activate"
+if [ -z "${ROS_DISTRO:-}" ]; then
+  # ROS 2 out of the wheels: their prefix is the virtual environment.
+  export AMENT_PREFIX_PATH="$VIRTUAL_ENV" CMAKE_PREFIX_PATH="$VIRTUAL_ENV"
+fi
+export ROS_AUTOMATIC_DISCOVERY_RANGE="${ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}"
+[ ! -f "$_root/ros2_ws/install/setup.bash" ] || . "$_root/ros2_ws/install/setup.bash"
+unset _root
