@@ -1,0 +1,62 @@
+# Every target sets up what it needs first: virtual environment, locked packages, workspace.
+#   make pick     a scripted grasp on the simulated robot, through the whole ROS graph
+#   make test     lint, types, import contracts and all tests
+#   make bench    measurements, as tables and JSON in runs/bench
+# Arguments of a graph in capitals: make pick ARM=fci SEED=3 OBJECTS=can
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON_SOURCES := ros2_ws/src tools
+# What colcon has to look at again: everything but the bodies of Python modules, which are linked.
+WORKSPACE_INPUTS := $(shell find ros2_ws/src -type f \( -name package.xml -o -name 'setup.*' \
+	-o -name CMakeLists.txt -o -name '*.msg' -o -name '*.srv' -o -name '*.action' \))
+WORKSPACE_FILES := $(shell find ros2_ws/src -type d \( -name launch -o -name config -o -name urdf \) \
+	-exec find {} -type f \; 2>/dev/null)
+
+# Arguments of the graphs, in capitals for make and in small letters for `ros2 launch`.
+GRAPH_ARGUMENTS := arm hand seed objects object source speed_scale width height rate params_file log_level
+capital = $(shell echo '$(1)' | tr a-z A-Z)
+arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),$(a):=$($(call capital,$(a)))))
+
+.PHONY: help
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+.venv/.complete: requirements.lock tools/setup.sh
+	@tools/setup.sh venv
+
+ros2_ws/install/.complete: .venv/.complete $(WORKSPACE_INPUTS) $(WORKSPACE_FILES)
+	@tools/setup.sh workspace
+
+.PHONY: setup
+setup: ros2_ws/install/.complete
+
+.PHONY: pick
+pick: setup
+	@. tools/env.sh && exec python -m dexwm_planner.runner pick $(arguments)
+
+.PHONY: lint
+lint: setup
+	@. tools/env.sh && ruff check $(PYTHON_SOURCES) && ruff format --check --quiet $(PYTHON_SOURCES)
+	@. tools/env.sh && mypy ros2_ws/src/dexwm/dexwm
+	@. tools/env.sh && lint-imports --no-cache
+
+.PHONY: test
+test: lint
+	@. tools/env.sh && pytest -n 2 --dist loadfile -m 'not realtime'
+	@. tools/env.sh && pytest -m realtime
+
+.PHONY: bench
+bench: setup
+	@. tools/env.sh && python tools/bench.py $(BENCH)
+
+.PHONY: lock
+lock: .venv/.complete
+	@. .venv/bin/activate && python tools/lock.py
+
+.PHONY: clean
+clean:
+	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log
