@@ -5,7 +5,7 @@ NAME = 'dexwm'
 setup(
     name=NAME,
     version='0.1.0',
-    description='DexWM library: robot model, control, world model and planning; knows no ROS.',
+    description='DexWM library: robot model, camera geometry and motion control; knows no ROS.',
     license='Apache-2.0',
     maintainer='DexWM for ROS 2 maintainers',
     maintainer_email='dexwm@example.org',

@@ -7,7 +7,7 @@ NAME = 'dexwm_franka_bringup'
 setup(
     name=NAME,
     version='0.1.0',
-    description='FR3 arm, Allegro hand and head camera: description, controllers, launch files and the FCI node.',
+    description='FR3, Allegro hand and head camera: description, cell and FCI node.',
     license='Apache-2.0',
     maintainer='DexWM for ROS 2 maintainers',
     maintainer_email='dexwm@example.org',

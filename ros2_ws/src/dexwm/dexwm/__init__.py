@@ -1,1 +1,1 @@
-"""DexWM library: robot model, control, world model and planning; knows no ROS."""
+"""DexWM library: robot model, camera geometry and motion control; knows no ROS."""

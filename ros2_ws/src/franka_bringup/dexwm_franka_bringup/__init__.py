@@ -1,1 +1,1 @@
-"""FR3 arm, Allegro hand and head camera: description, controllers, launch files and the FCI node."""
+"""FR3, Allegro hand and head camera: description, cell and FCI node."""

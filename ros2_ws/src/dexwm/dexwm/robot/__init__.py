@@ -1,0 +1,1 @@
+"""The robot: joints and limits, kinematics, hand keypoints, collisions."""
