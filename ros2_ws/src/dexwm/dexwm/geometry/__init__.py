@@ -1,0 +1,1 @@
+"""Cameras and pictures: the pinhole model and the one preprocessing."""

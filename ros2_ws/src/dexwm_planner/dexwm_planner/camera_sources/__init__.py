@@ -1,0 +1,1 @@
+"""Where the camera node's pictures come from."""
