@@ -9,7 +9,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-PYTHON_SOURCES := ros2_ws/src tools
+PYTHON_SOURCES := ros2_ws/src tools benchmarks
 # What colcon has to look at again: everything but the bodies of Python modules, which are linked.
 WORKSPACE_INPUTS := $(shell find ros2_ws/src -type f \( -name package.xml -o -name 'setup.*' \
 	-o -name CMakeLists.txt -o -name '*.msg' -o -name '*.srv' -o -name '*.action' \))
@@ -17,9 +17,10 @@ WORKSPACE_FILES := $(shell find ros2_ws/src -type d \( -name launch -o -name con
 	-exec find {} -type f \; 2>/dev/null)
 
 # Arguments of the graphs, in capitals for make and in small letters for `ros2 launch`.
-GRAPH_ARGUMENTS := arm hand seed objects object source speed_scale width height rate params_file log_level
+GRAPH_ARGUMENTS := arm hand seed objects object quality camera camera_device camera_file \
+	camera_namespace rate width height speed_scale record params_file log_level runs_dir domain_id
 capital = $(shell echo '$(1)' | tr a-z A-Z)
-arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),$(a):=$($(call capital,$(a)))))
+arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),'$(a):=$($(call capital,$(a)))'))
 
 .PHONY: help
 help:
@@ -51,7 +52,7 @@ test: lint
 
 .PHONY: bench
 bench: setup
-	@. tools/env.sh && python tools/bench.py $(BENCH)
+	@. tools/env.sh && python -m benchmarks.run $(BENCH)
 
 .PHONY: lock
 lock: .venv/.complete

@@ -82,7 +82,7 @@ build_workspace() {
   . tools/env.sh
   say "Building the ROS workspace"
   cd ros2_ws
-  colcon build --symlink-install --event-handlers console_direct- console_cohesion- \
+  colcon --log-level error build --symlink-install --event-handlers console_direct- console_cohesion- \
     --cmake-args -DPython3_EXECUTABLE="$VIRTUAL_ENV/bin/python" -DBUILD_TESTING=OFF
   touch install/.complete
 }

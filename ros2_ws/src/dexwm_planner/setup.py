@@ -7,7 +7,7 @@ NAME = 'dexwm_planner'
 setup(
     name=NAME,
     version='0.1.0',
-    description='Nodes of DexWM: camera, planner and trajectory, and the launch files that start them.',
+    description='Camera and trajectory nodes of DexWM, and the launch files that start them.',
     license='Apache-2.0',
     maintainer='DexWM for ROS 2 maintainers',
     maintainer_email='dexwm@example.org',

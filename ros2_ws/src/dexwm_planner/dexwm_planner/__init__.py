@@ -1,1 +1,1 @@
-"""Nodes of DexWM: camera, planner and trajectory, and the launch files that start them."""
+"""Camera and trajectory nodes of DexWM, and the launch files that start them."""

@@ -1,0 +1,255 @@
+"""The graphs that can be started: which nodes, with which parameters and remappings.
+
+Parts that something else starts are `none` or named after it. A real FR3 under franka_ros2
+brings its own launch file (`ros2 launch franka_bringup ...`) with arm, controllers and
+robot_state_publisher: with `arm:=franka_ros2` this graph starts camera and trajectory nodes
+beside it. A camera with a ROS driver does as well: with `camera:=none`, `camera_namespace` says
+where the driver publishes `image_raw` and `camera_info`, for a RealSense of realsense2_camera
+`/camera/camera/color`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
+
+from dexwm_franka_bringup.description import robot_description
+from dexwm_planner.graph import (
+    AUTO,
+    Argument,
+    Graph,
+    GraphError,
+    NodeSpec,
+    OnExit,
+    RunContext,
+)
+from dexwm_planner.parameter_files import ParameterValue, read_parameter_file
+
+PACKAGE = 'dexwm_planner'
+CAMERA_NAMESPACE = '/camera/color'
+
+_SPEED_IN_SIMULATION = 0.5
+# Pictures that may be missing before a motion stops.
+_HEARTBEAT_PICTURES = 3.0
+
+CELL_ARGUMENTS = (
+    Argument(
+        'arm',
+        str,
+        'sim',
+        'Who moves the arm: sim (the simulated cell), fci (the simulated cell, through '
+        "libfranka's protocol and the FCI node), franka_ros2 (a real arm, started elsewhere).",
+        choices=('sim', 'fci', 'franka_ros2'),
+    ),
+    Argument(
+        'hand',
+        str,
+        'sim',
+        'Who moves the hand: sim (the simulated cell), can (the Allegro hand on a CAN bus), '
+        'none (started elsewhere).',
+        choices=('sim', 'can', 'none'),
+    ),
+    Argument('seed', int, 0, 'Seed that the simulated scene is drawn from.', minimum=0),
+    Argument(
+        'objects',
+        str,
+        AUTO,
+        'Kinds of the objects of the simulated scene, separated by commas, the target first; '
+        'auto: drawn from the seed.',
+    ),
+    Argument(
+        'quality',
+        str,
+        'standard',
+        'Quality of the simulated pictures.',
+        choices=('fast', 'standard', 'fine'),
+    ),
+    Argument(
+        'camera',
+        str,
+        'sim',
+        'Where pictures come from: sim (the simulated cell), device (V4L2), file (picture or '
+        'video), none (a driver of its own, started elsewhere).',
+        choices=('sim', 'device', 'file', 'none'),
+    ),
+    Argument('camera_device', str, '/dev/video0', 'Device of camera:=device, path or index.'),
+    Argument('camera_file', str, '', 'Picture or video of camera:=file.'),
+    Argument(
+        'camera_namespace',
+        str,
+        CAMERA_NAMESPACE,
+        'Where image_raw and camera_info are.',
+    ),
+    Argument('rate', float, 10.0, 'Rate of the pictures (Hz).', minimum=0.1, maximum=120.0),
+    Argument('width', int, 392, 'Width of the pictures (pixels).', minimum=1, maximum=8192),
+    Argument('height', int, 224, 'Height of the pictures (pixels).', minimum=1, maximum=8192),
+    Argument(
+        'speed_scale',
+        float,
+        AUTO,
+        f'Part of the velocity limits that motions use; auto: {_SPEED_IN_SIMULATION} in '
+        'simulation, otherwise as in config/trajectory.yaml.',
+        minimum=0.01,
+        maximum=1.0,
+    ),
+)
+
+PICK_ARGUMENTS = (
+    *(
+        replace(
+            argument,
+            default='can',
+            description='Kinds of the objects of the scene, separated by commas.',
+        )
+        if argument.name == 'objects'
+        else argument
+        for argument in CELL_ARGUMENTS
+    ),
+    Argument('object', str, AUTO, 'The object to lift; auto: the first of objects.'),
+    Argument('record', bool, True, "Whether to record the camera's pictures as a video."),
+)
+
+
+def cell_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
+    """Robot, camera and trajectory node.
+
+    Raises:
+        GraphError: The parts asked for do not go together, or one is not there yet.
+    """
+    _check_parts(values)
+    specs = []
+    if _is_simulated(values):
+        specs += _simulated_robot(values, context)
+    if values['camera'] != 'none':
+        specs.append(_camera(values))
+    return (*specs, _trajectory(values))
+
+
+def pick_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
+    """The cell and the scripted grasp, whose end is the end of the run.
+
+    Raises:
+        GraphError: As `cell_nodes`, and if nothing is simulated.
+    """
+    if values['arm'] == 'franka_ros2':
+        raise GraphError(
+            'The scripted grasp knows where the object is from the simulated cell: '
+            'use arm:=sim or arm:=fci.'
+        )
+    specs = cell_nodes(values, context)
+    parameters: dict[str, ParameterValue] = {
+        'target': values['object'] or values['objects'].split(',')[0],
+        'output_dir': str(context.directory),
+        'record': values['record'],
+    }
+    remappings = _camera_remappings(values)
+    pick = NodeSpec('dexwm_sim', 'pick', 'pick', parameters, remappings, OnExit.FINISH)
+    return (*specs, pick)
+
+
+CELL = Graph('cell', 'robot cell, camera and trajectory node', CELL_ARGUMENTS, cell_nodes)
+PICK = Graph(
+    'pick',
+    'the cell, and a scripted grasp in it: exits 0 if the object was lifted',
+    PICK_ARGUMENTS,
+    pick_nodes,
+)
+GRAPHS = {graph.name: graph for graph in (CELL, PICK)}
+
+
+def _is_simulated(values: Mapping[str, Any]) -> bool:
+    return values['arm'] != 'franka_ros2'
+
+
+def _simulated_robot(values: Mapping[str, Any], context: RunContext) -> list[NodeSpec]:
+    parameters: dict[str, ParameterValue] = {
+        'arm': values['arm'],
+        'scene_seed': values['seed'],
+        'quality': values['quality'],
+    }
+    if values['objects'] is not None:
+        parameters['objects'] = values['objects'].split(',')
+    specs = [NodeSpec('dexwm_sim', 'cell', 'cell', parameters)]
+    if values['arm'] == 'fci':
+        # libfranka's port is fixed: two runs on one machine need two addresses.
+        address = f'127.0.1.{context.domain_id}'
+        parameters['fci_address'] = address
+        # No real robot, no need for a real-time kernel.
+        fci: dict[str, ParameterValue] = {'robot_ip': address, 'realtime': 'ignore'}
+        specs.append(NodeSpec('dexwm_franka_bringup', 'fci', 'fci', fci))
+    publisher = 'robot_state_publisher'
+    if _is_installed(publisher):
+        description = {'robot_description': robot_description()}
+        specs.append(NodeSpec(publisher, publisher, publisher, description, on_exit=OnExit.REPORT))
+    return specs
+
+
+def _camera(values: Mapping[str, Any]) -> NodeSpec:
+    parameters: dict[str, ParameterValue] = {
+        'source': values['camera'],
+        'rate': values['rate'],
+        'width': values['width'],
+        'height': values['height'],
+    }
+    if values['camera'] == 'device':
+        parameters['device.path'] = values['camera_device']
+    if values['camera'] == 'file':
+        parameters['file.path'] = str(Path(values['camera_file']).expanduser().absolute())
+    return NodeSpec(PACKAGE, 'camera', 'camera', parameters, _camera_remappings(values))
+
+
+def _trajectory(values: Mapping[str, Any]) -> NodeSpec:
+    name = 'trajectory'
+    file = Path(get_package_share_directory(PACKAGE)) / 'config' / f'{name}.yaml'
+    parameters = read_parameter_file(file, [name])[name]
+    if values['speed_scale'] is not None:
+        parameters['speed_scale'] = values['speed_scale']
+    elif _is_simulated(values):
+        parameters['speed_scale'] = _SPEED_IN_SIMULATION
+    if values['camera'] != 'none':
+        timeout = _HEARTBEAT_PICTURES / values['rate']
+        parameters['heartbeat_timeout'] = max(parameters['heartbeat_timeout'], timeout)
+    return NodeSpec(PACKAGE, name, name, parameters, _camera_remappings(values))
+
+
+def _camera_remappings(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    namespace = values['camera_namespace'].rstrip('/')
+    if namespace == CAMERA_NAMESPACE:
+        return ()
+    topics = ('image_raw', 'camera_info')
+    return tuple((f'{CAMERA_NAMESPACE}/{topic}', f'{namespace}/{topic}') for topic in topics)
+
+
+def _check_parts(values: Mapping[str, Any]) -> None:
+    if values['hand'] == 'can':
+        raise GraphError(
+            'hand:=can needs a driver for the Allegro hand, which this version does not have: '
+            'use hand:=sim, or hand:=none with a driver of your own.'
+        )
+    if values['arm'] == 'franka_ros2':
+        for part in ('hand', 'camera'):
+            if values[part] == 'sim':
+                raise GraphError(
+                    f'{part}:=sim needs the simulated cell, which arm:=franka_ros2 does not '
+                    f'start: choose another {part} (none if it is started elsewhere).'
+                )
+    elif values['hand'] == 'none':
+        raise GraphError('hand:=none is for a real arm: the simulated cell has its hand.')
+    if values['camera'] == 'file' and not Path(values['camera_file']).expanduser().is_file():
+        raise GraphError(
+            f"camera:=file needs camera_file:=PATH; there is no file '{values['camera_file']}'."
+        )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,245 @@
+"""Arguments, parameter files and what the graphs make of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dexwm_planner.graph import (
+    AUTO,
+    Argument,
+    ArgumentError,
+    Graph,
+    GraphError,
+    NodeSpec,
+    OnExit,
+    RunContext,
+    parse_assignments,
+)
+from dexwm_planner.graphs import CELL, GRAPHS, PICK
+from dexwm_planner.parameter_files import (
+    ParameterFileError,
+    read_parameter_file,
+    write_parameter_file,
+)
+
+CONTEXT = RunContext(domain_id=77, directory=Path('/run'))
+
+
+def nodes(graph: Graph, *assignments: str) -> dict[str, NodeSpec]:
+    specs = graph.nodes(graph.values(parse_assignments(assignments)), CONTEXT)
+    return {spec.name: spec for spec in specs}
+
+
+def test_assignments_are_split_as_ros2_launch_does():
+    assert parse_assignments(['a:=1', 'b:=x:=y', 'a:=2', 'c:=']) == {
+        'a': '2',
+        'b': 'x:=y',
+        'c': '',
+    }
+
+
+@pytest.mark.parametrize('text', ['a', 'a=1', ':=1', ''])
+def test_what_is_not_an_assignment_is_refused(text):
+    with pytest.raises(ArgumentError, match='name:=value'):
+        parse_assignments([text])
+
+
+@pytest.mark.parametrize(
+    ('kind', 'text', 'value'),
+    [
+        (bool, 'true', True),
+        (bool, 'False', False),
+        (bool, '0', False),
+        (int, '-3', -3),
+        (float, '10', 10.0),
+        (float, '1e-1', 0.1),
+        (str, 'x y', 'x y'),
+        (str, '', ''),
+    ],
+)
+def test_texts_become_values_of_the_argument_s_type(kind, text, value):
+    argument = Argument('a', kind, kind(), 'An argument.')
+    assert argument.parse(text) == value
+    assert type(argument.parse(text)) is kind
+
+
+@pytest.mark.parametrize(
+    ('argument', 'text', 'expected'),
+    [
+        (Argument('a', bool, True, ''), 'maybe', 'true or false'),
+        (Argument('a', int, 1, ''), '1.5', 'a whole number'),
+        (Argument('a', float, 1.0, ''), 'fast', 'a number'),
+        (Argument('a', float, 1.0, '', minimum=0.0), '-1', 'at least 0'),
+        (Argument('a', float, 1.0, '', minimum=0.0), 'nan', 'at least 0'),
+        (Argument('a', int, 1, '', maximum=5), '6', 'at most 5'),
+        (Argument('a', str, 'x', '', choices=('x', 'y')), 'z', 'one of x, y'),
+        (Argument('a', float, 1.0, ''), AUTO, 'a number'),
+    ],
+)
+def test_impossible_values_are_refused_with_what_is_possible(argument, text, expected):
+    with pytest.raises(ArgumentError, match=expected):
+        argument.parse(text)
+
+
+def test_an_argument_cannot_have_an_impossible_default():
+    with pytest.raises(ArgumentError):
+        Argument('a', str, 'z', '', choices=('x', 'y'))
+
+
+@pytest.mark.parametrize('graph', GRAPHS.values(), ids=list(GRAPHS))
+def test_unknown_arguments_are_refused_with_the_list_of_all(graph):
+    with pytest.raises(ArgumentError) as refusal:
+        graph.values({'speed': '1'})
+    for argument in graph.arguments:
+        assert f"'{argument.name}':\n        {argument.description}" in str(refusal.value)
+
+
+def test_the_cell_by_default_is_simulated():
+    specs = nodes(CELL)
+    assert list(specs) == ['cell', 'camera', 'trajectory']
+    assert specs['cell'].parameters['scene_seed'] == 0
+    assert 'objects' not in specs['cell'].parameters
+    assert specs['camera'].parameters['source'] == 'sim'
+    assert specs['trajectory'].parameters['speed_scale'] == 0.5
+    assert all(spec.on_exit is OnExit.FAIL and spec.remappings == () for spec in specs.values())
+
+
+def test_arguments_reach_their_nodes():
+    specs = nodes(
+        CELL, 'seed:=3', 'objects:=can,box', 'rate:=30', 'speed_scale:=1', 'log_level:=debug'
+    )
+    assert specs['cell'].parameters['scene_seed'] == 3
+    assert specs['cell'].parameters['objects'] == ['can', 'box']
+    assert specs['camera'].parameters['rate'] == 30.0
+    assert specs['trajectory'].parameters['speed_scale'] == 1.0
+    assert {spec.log_level for spec in specs.values()} == {'debug'}
+
+
+def test_the_fci_node_talks_to_the_cell_at_an_address_of_the_run():
+    specs = nodes(CELL, 'arm:=fci')
+    assert list(specs) == ['cell', 'fci', 'camera', 'trajectory']
+    assert specs['fci'].parameters['realtime'] == 'ignore'
+    address = specs['fci'].parameters['robot_ip']
+    assert address == specs['cell'].parameters['fci_address']
+    assert address.startswith('127.') and '77' in address.split('.')
+
+
+def test_where_robot_state_publisher_is_installed_it_gets_the_robot(tmp_path, monkeypatch):
+    index = tmp_path / 'share/ament_index/resource_index/packages'
+    index.mkdir(parents=True)
+    (index / 'robot_state_publisher').touch()
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path}:{os.environ["AMENT_PREFIX_PATH"]}')
+    spec = nodes(CELL)['robot_state_publisher']
+    assert 'fr3_joint7' in spec.parameters['robot_description']
+    assert spec.on_exit is OnExit.REPORT
+    assert 'robot_state_publisher' not in nodes(
+        CELL, 'arm:=franka_ros2', 'hand:=none', 'camera:=none'
+    )
+
+
+def test_beside_franka_ros2_there_is_no_simulated_robot_and_motion_is_slow():
+    specs = nodes(CELL, 'arm:=franka_ros2', 'hand:=none', 'camera:=device')
+    assert list(specs) == ['camera', 'trajectory']
+    assert specs['camera'].parameters['device.path'] == '/dev/video0'
+    assert specs['trajectory'].parameters['speed_scale'] == 0.2
+
+
+def test_a_picture_s_path_does_not_depend_on_where_a_node_runs(tmp_path, monkeypatch):
+    (tmp_path / 'picture.png').touch()
+    monkeypatch.chdir(tmp_path)
+    specs = nodes(CELL, 'camera:=file', 'camera_file:=picture.png')
+    assert specs['camera'].parameters['file.path'] == str(tmp_path / 'picture.png')
+
+
+def test_a_slow_camera_may_be_silent_for_longer():
+    at_10_hz, at_1_hz = (nodes(CELL, f'rate:={rate}')['trajectory'] for rate in (10, 1))
+    assert at_10_hz.parameters['heartbeat_timeout'] == 0.3
+    assert at_1_hz.parameters['heartbeat_timeout'] == 3.0
+
+
+def test_a_camera_with_a_driver_of_its_own_is_remapped():
+    specs = nodes(PICK, 'camera:=none', 'camera_namespace:=/camera/camera/color/')
+    assert 'camera' not in specs
+    for name in ('trajectory', 'pick'):
+        assert dict(specs[name].remappings) == {
+            '/camera/color/image_raw': '/camera/camera/color/image_raw',
+            '/camera/color/camera_info': '/camera/camera/color/camera_info',
+        }
+
+
+def test_a_pick_ends_with_the_node_that_picks():
+    specs = nodes(PICK, 'record:=false', 'objects:=box,can')
+    assert list(specs)[:-1] == list(nodes(CELL))
+    assert specs['pick'].on_exit is OnExit.FINISH
+    expected = {'target': 'box', 'output_dir': '/run', 'record': False}
+    assert specs['pick'].parameters == expected
+    assert nodes(PICK, 'objects:=box,can', 'object:=can')['pick'].parameters['target'] == 'can'
+
+
+@pytest.mark.parametrize(
+    ('assignments', 'reason'),
+    [
+        (['hand:=can'], 'this version does not have'),
+        (['hand:=none'], 'simulated cell has its hand'),
+        (['arm:=franka_ros2'], 'hand:=sim needs the simulated cell'),
+        (['arm:=franka_ros2', 'hand:=none'], 'camera:=sim needs the simulated cell'),
+        (['camera:=file'], 'camera_file:=PATH'),
+        (['camera:=file', 'camera_file:=/no/such.png'], "no file '/no/such.png'"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(assignments, reason):
+    with pytest.raises(GraphError, match=reason):
+        nodes(CELL, *assignments)
+
+
+def test_there_is_no_scripted_pick_on_a_real_robot():
+    with pytest.raises(GraphError, match='scripted grasp'):
+        nodes(PICK, 'arm:=franka_ros2', 'hand:=none', 'camera:=none')
+
+
+def test_a_parameter_file_has_the_last_word(tmp_path):
+    file = tmp_path / 'mine.yaml'
+    file.write_text(
+        'camera:\n  ros__parameters: {rate: 5.0, qos: {depth: 3}}\n'
+        '/**:\n  ros__parameters: {shared: a}\n'
+        '/trajectory:\n  ros__parameters: {shared: b}\n'
+    )
+    specs = nodes(CELL, f'params_file:={file}', 'rate:=30')
+    assert specs['camera'].parameters['rate'] == 5.0
+    assert specs['camera'].parameters['qos.depth'] == 3
+    assert specs['camera'].parameters['width'] == 392
+    assert specs['cell'].parameters['shared'] == 'a'
+    assert specs['trajectory'].parameters['shared'] == 'b'
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        (None, 'No such file'),
+        ('a: [', 'not YAML'),
+        ('', 'no entry for a node'),
+        ('camra:\n  ros__parameters: {rate: 5.0}\n', 'the nodes of this graph are camera, cell'),
+        ('camera:\n  rate: 5.0\n', 'no group named ros__parameters'),
+    ],
+)
+def test_unusable_parameter_files_are_refused(tmp_path, text, reason):
+    file = tmp_path / 'mine.yaml'
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ParameterFileError, match=reason) as refusal:
+        read_parameter_file(file, ['camera', 'cell'])
+    assert str(file) in str(refusal.value)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    parameters = {
+        'yes': True,
+        'n': 3,
+        'x': 1e-5,
+        'text': 'a: "b"\n 1',
+        'names': ['1', 'b'],
+        'g.x': 1.0,
+    }
+    file = write_parameter_file(tmp_path, 'camera', parameters)
+    assert read_parameter_file(file, ['camera']) == {'camera': parameters}
