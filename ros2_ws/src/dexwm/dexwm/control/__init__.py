@@ -1,0 +1,1 @@
+"""From waypoints to motion: trajectories, timing, checks, streaming."""

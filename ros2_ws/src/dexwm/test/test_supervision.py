@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+
+from dexwm.control.joint_state_buffer import JointStateBuffer
+from dexwm.control.motion import Phase
+from dexwm.control.outcome import Outcome, PlanRefused
+from dexwm.control.supervision import MotionSupervisor
+from dexwm.control.timing import time_waypoints
+from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS, robot_limits
+
+LIMITS = robot_limits()
+MS = 1_000_000
+EPOCH = 1_700_000_000_000_000_000
+TOLERANCE = np.where(np.arange(23) < 7, 0.1, np.inf)
+
+
+class Bench:
+    """A robot that follows perfectly, plus an offset, and reports every 10 ms."""
+
+    def __init__(self, watch=lambda now_ns: None):
+        self.supervisor = MotionSupervisor(LIMITS, TOLERANCE, 0.1, watch=watch)
+        self.now = EPOCH
+        self.offset = np.zeros(23)
+        self.silent = False
+        self.report()
+
+    def report(self):
+        if not self.silent:
+            commanded = self.supervisor.streamer.commanded(self.now)
+            q = (HOME if commanded is None else commanded.positions) + self.offset
+            stamp = self.now
+            self.supervisor.observe(ARM_JOINTS, q[:7], stamp, self.now)
+            self.supervisor.observe(HAND_JOINTS, q[7:], stamp, self.now)
+
+    def run(self, seconds):
+        for i in range(round(seconds * 100)):
+            self.now += 10 * MS
+            self.report()
+            if i % 5 == 0:
+                self.supervisor.tick(self.now)
+
+    def start(self, goal):
+        splice = self.supervisor.splice_point(self.now, 0.1)
+        motion = time_waypoints(splice.state, goal[None], LIMITS.with_margin(0.05), 0.2)
+        execution, chunk = self.supervisor.start(motion, splice, self.now)
+        assert chunk.trajectory.names == JOINTS
+        return execution
+
+
+def goal(distance=0.6):
+    q = HOME.copy()
+    q[0] += distance
+    return q
+
+
+def test_success():
+    bench = Bench()
+    execution = bench.start(goal())
+    bench.run(1.0)
+    progress = bench.supervisor.progress(bench.now)
+    assert 0.2 < progress.fraction < 0.8
+    assert progress.time_remaining + 1.0 == pytest.approx(
+        execution.motion.trajectory.duration, abs=0.4
+    )
+    bench.run(2.0)
+    assert execution.outcome is Outcome.SUCCESSFUL and execution.reason == ''
+    assert execution.duration == pytest.approx(execution.motion.trajectory.duration, abs=0.01)
+    assert execution.max_tracking_error < 1e-9
+    assert bench.supervisor.current is None and bench.supervisor.progress(bench.now) is None
+
+
+def test_silent_joint_states_stop_the_motion():
+    bench = Bench()
+    execution = bench.start(goal())
+    bench.run(1.0)
+    bench.silent = True
+    silence = bench.now
+    bench.run(0.6)
+    assert execution.outcome is Outcome.STALE_STATE
+    assert 'joint state' in execution.reason
+    # 0.1 s of patience, up to one tick to notice, then at most 0.21 s to rest.
+    assert (execution.end_ns - silence) * 1e-9 < 0.1 + 0.05 + 0.21
+    with pytest.raises(PlanRefused, match='STALE_STATE'):
+        bench.start(goal())
+
+
+def test_tracking_error_stops_the_motion():
+    bench = Bench()
+    execution = bench.start(goal())
+    bench.run(1.0)
+    bench.offset[2] = 0.11
+    bench.run(0.5)
+    assert execution.outcome is Outcome.TRACKING
+    assert 'fr3_joint3 is 0.110 rad from where it should be' in execution.reason
+    assert execution.max_tracking_error == pytest.approx(0.11)
+    # What was pushed away starts again from where it is.
+    splice = bench.supervisor.splice_point(bench.now, 0.1)
+    assert splice.adopted
+    assert splice.state.positions[2] == pytest.approx(HOME[2] + 0.11)
+
+
+def test_fingers_held_back_do_not_stop_the_motion_and_keep_their_command():
+    bench = Bench()
+    closed = goal()
+    closed[8] += 0.8
+    execution = bench.start(closed)
+    bench.offset[8] = -0.5
+    bench.run(4.0)
+    assert execution.outcome is Outcome.SUCCESSFUL
+    splice = bench.supervisor.splice_point(bench.now, 0.1)
+    assert not splice.adopted
+    assert splice.state.positions[8] == pytest.approx(closed[8])
+
+
+def test_second_plan_preempts_the_first():
+    bench = Bench()
+    first = bench.start(goal())
+    bench.run(0.5)
+    second = bench.start(goal(-0.3))
+    assert first.outcome is Outcome.PREEMPTED and second.outcome is None
+    bench.run(5.0)
+    assert second.outcome is Outcome.SUCCESSFUL
+    there = bench.supervisor.streamer.commanded(bench.now).positions
+    np.testing.assert_allclose(there, goal(-0.3))
+
+
+def test_halt_stops_and_refuses_until_resume():
+    bench = Bench()
+    execution = bench.start(goal())
+    bench.run(1.0)
+    bench.supervisor.halt('stopped by a person', bench.now)
+    assert bench.supervisor.streamer.phase(bench.now) is Phase.STOPPING
+    bench.run(0.5)
+    assert execution.outcome is Outcome.STOPPED
+    with pytest.raises(PlanRefused, match='stopped by a person'):
+        bench.start(goal())
+    bench.supervisor.resume()
+    assert bench.supervisor.tick(bench.now) is None
+    again = bench.start(goal())
+    bench.run(4.0)
+    assert again.outcome is Outcome.SUCCESSFUL
+
+
+def test_watch_stops_and_refuses():
+    lost = []
+    bench = Bench(watch=lambda now_ns: lost[0] if lost else None)
+    execution = bench.start(goal())
+    bench.run(1.0)
+    lost.append((Outcome.NO_CONTROLLER, 'the arm controller is gone'))
+    bench.run(0.5)
+    assert execution.outcome is Outcome.NO_CONTROLLER
+    assert execution.reason == 'the arm controller is gone'
+    with pytest.raises(PlanRefused, match='NO_CONTROLLER'):
+        bench.start(goal())
+
+
+def buffer():
+    states = JointStateBuffer(('a', 'b'), 0.1)
+    states.observe(['b', 'x'], [2.0, 9.0], EPOCH, EPOCH)
+    return states
+
+
+def test_buffer_merges_by_name_and_names_what_is_missing():
+    states = buffer()
+    assert states.problem(EPOCH) == 'no joint states of a'
+    assert states.observe(['a'], [np.nan], EPOCH, EPOCH) == []
+    states.observe(['a'], [1.0], EPOCH, EPOCH)
+    assert states.problem(EPOCH) == ''
+    np.testing.assert_array_equal(states.positions, [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ('stamp', 'arrival', 'reason'),
+    [
+        (-150, 0, 'of a stamped 0.150 s ago'),
+        (0, -150, 'of a arrived 0.150 s ago'),
+        (150, 0, 'of a is stamped 0.150 s in the future'),
+    ],
+)
+def test_buffer_tells_age_by_stamp_and_arrival(stamp, arrival, reason):
+    states = buffer()
+    states.observe(['a'], [1.0], EPOCH + stamp * MS, EPOCH + arrival * MS)
+    assert reason in states.problem(EPOCH)
+
+
+def test_buffer_keeps_the_newest_and_checks_lengths():
+    states = buffer()
+    assert states.observe(['b'], [3.0], EPOCH - MS, EPOCH) == []
+    assert states.positions[1] == 2.0
+    with pytest.raises(ValueError, match='2 joint names but 1 positions'):
+        states.observe(['a', 'b'], [1.0], EPOCH, EPOCH)

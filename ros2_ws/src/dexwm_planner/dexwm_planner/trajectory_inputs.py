@@ -1,0 +1,74 @@
+"""Receives what the trajectory node watches, in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, JointState
+
+
+class TrajectoryInputs:
+    """Subscribes to joint states and heartbeats beside a node, with a hidden node and executor.
+
+    rclpy's multi-threaded executor, which the actions need, takes several times the computing
+    time for each message of a fast topic and makes it wait behind other callbacks.
+
+    Args:
+        node: whose names, remappings and context are used.
+        heartbeats: CameraInfo topics.
+        on_joint_state: called with each joint state, in the thread.
+        on_heartbeat: called with the topic (as given) of each heartbeat, in the thread.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        heartbeats: Sequence[str],
+        on_joint_state: Callable[[JointState], None],
+        on_heartbeat: Callable[[str], None],
+    ):
+        self._node = Node(
+            f'_{node.get_name()}_inputs',
+            namespace=node.get_namespace(),
+            context=node.context,
+            use_global_arguments=False,
+            start_parameter_services=False,
+            enable_rosout=False,
+        )
+        self._node.create_subscription(
+            JointState,
+            node.resolve_topic_name('/joint_states'),
+            on_joint_state,
+            qos_profile_sensor_data,
+        )
+        for topic in heartbeats:
+            self._node.create_subscription(
+                CameraInfo,
+                node.resolve_topic_name(topic),
+                lambda _, name=topic: on_heartbeat(name),
+                qos_profile_sensor_data,
+            )
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name='inputs', daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        # The context may be shut down by somebody else.
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def is_alive(self) -> bool:
+        """Whether messages are received."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop receiving."""
+        self._executor.shutdown()
+        self._thread.join()
+        self._node.destroy_node()

@@ -1,0 +1,140 @@
+"""The trajectory node's parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.node import Node
+
+STREAMING = 'streaming'
+FOLLOW_JOINT_TRAJECTORY = 'follow_joint_trajectory'
+COMMAND_INTERFACES = (STREAMING, FOLLOW_JOINT_TRAJECTORY)
+"""What the parameter `command_interface` may be."""
+
+
+class TrajectoryConfigError(ValueError):
+    """The parameters ask for what can never work."""
+
+
+class TrajectoryParameters:
+    """Declares the parameters on a node and reads them.
+
+    All but `speed_scale` are read once, at the start.
+
+    Attributes:
+        arm_controller: name of the arm's joint trajectory controller.
+        hand_controller: name of the hand's.
+        command_interface: how they are commanded, one of `COMMAND_INTERFACES`.
+        chunk_period: time between two pieces of motion, s.
+        chunk_horizon: how far ahead of the present a piece goes on before its stop ramp, s.
+        lead: time that a message needs to a controller at most, s.
+        margin_arm: kept from the arm's position limits, rad.
+        margin_hand: kept from the hand's, rad.
+        clearance: kept between bodies, m.
+        max_first_step: largest distance to a plan's first waypoint, rad.
+        tracking_tolerance_arm: largest distance of measured from commanded position, rad.
+        tracking_tolerance_hand: the same; infinite where the parameter is 0.
+        joint_state_timeout: age of joint states at which a motion stops, s.
+        heartbeats: topics that must keep coming during a motion.
+        heartbeat_timeout: silence on one of them at which a motion stops, s.
+        robot_description: URDF; empty for the package dexwm_franka_bringup's.
+        cell_config: path of the cell's YAML file; empty for that package's.
+
+    Raises:
+        TrajectoryConfigError: where parameters contradict each other.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        node.declare_parameter(
+            'speed_scale',
+            0.2,
+            ParameterDescriptor(
+                description='part of the velocity limits that motions use unless a goal says',
+                floating_point_range=[FloatingPointRange(from_value=0.01, to_value=1.0)],
+            ),
+        )
+        self.arm_controller = self._text('arm_controller', 'fr3_arm_controller', 'of the arm')
+        self.hand_controller = self._text(
+            'hand_controller', 'allegro_hand_controller', 'of the hand'
+        )
+        self.command_interface = self._text(
+            'command_interface', STREAMING, ' or '.join(COMMAND_INTERFACES)
+        )
+        if self.command_interface not in COMMAND_INTERFACES:
+            raise TrajectoryConfigError(
+                f'command_interface is {" or ".join(COMMAND_INTERFACES)}, '
+                f'not {self.command_interface!r}'
+            )
+        self.chunk_period = self._real(
+            'chunk_period', 0.05, 0.01, 0.2, 'time between two pieces of motion, s'
+        )
+        self.chunk_horizon = self._real(
+            'chunk_horizon', 0.15, 0.05, 1.0, 'motion in a piece before its stop ramp, s'
+        )
+        self.lead = self._real('lead', 0.03, 0.01, 0.2, 'time for a message to a controller, s')
+        if self.chunk_horizon < self.chunk_period + self.lead:
+            raise TrajectoryConfigError(
+                f'chunk_horizon ({self.chunk_horizon} s) must be at least chunk_period + lead '
+                f'({self.chunk_period} s + {self.lead} s), or the robot stops between pieces'
+            )
+        self.margin_arm = self._real(
+            'margin_arm', 0.05, 0.0, 0.3, "kept from the arm's position limits, rad"
+        )
+        self.margin_hand = self._real(
+            'margin_hand', 0.01, 0.0, 0.1, "kept from the hand's position limits, rad"
+        )
+        self.clearance = self._real('clearance', 0.0, 0.0, 0.1, 'kept between bodies, m')
+        self.max_first_step = self._real(
+            'max_first_step', 2.0, 0.01, 6.0, "largest distance to a plan's first waypoint, rad"
+        )
+        self.tracking_tolerance_arm = self._real(
+            'tracking_tolerance_arm', 0.2, 0.01, 1.0, 'measured from commanded, rad'
+        )
+        hand = self._real(
+            'tracking_tolerance_hand',
+            0.0,
+            0.0,
+            3.0,
+            'measured from commanded, rad; 0: any, for a grasp holds the fingers back',
+        )
+        self.tracking_tolerance_hand = hand or float('inf')
+        self.joint_state_timeout = self._real(
+            'joint_state_timeout', 0.1, 0.01, 5.0, 'age of joint states that stops a motion, s'
+        )
+        self.heartbeats: list[str] = list(
+            self._declare(
+                'heartbeats',
+                ['/camera/color/camera_info'],
+                'CameraInfo topics that must keep coming during a motion; [""] for none',
+            )
+        )
+        self.heartbeats = [topic for topic in self.heartbeats if topic]
+        self.heartbeat_timeout = self._real(
+            'heartbeat_timeout', 0.3, 0.05, 10.0, 'silence on one that stops a motion, s'
+        )
+        self.robot_description = self._text(
+            'robot_description', '', "URDF with meshes; empty: dexwm_franka_bringup's"
+        )
+        self.cell_config = self._text(
+            'cell_config', '', "the cell's YAML file; empty: the one of dexwm_franka_bringup"
+        )
+
+    @property
+    def speed_scale(self) -> float:
+        """Part of the velocity limits to use; may change at run time."""
+        return float(self._node.get_parameter('speed_scale').value)
+
+    def _declare(self, name: str, default: Any, description: str, **ranges: Any) -> Any:
+        descriptor = ParameterDescriptor(description=description, read_only=True, **ranges)
+        return self._node.declare_parameter(name, default, descriptor).value
+
+    def _text(self, name: str, default: str, description: str) -> str:
+        return str(self._declare(name, default, description))
+
+    def _real(
+        self, name: str, default: float, lowest: float, highest: float, description: str
+    ) -> float:
+        span = FloatingPointRange(from_value=lowest, to_value=highest)
+        return float(self._declare(name, default, description, floating_point_range=[span]))
