@@ -133,3 +133,24 @@ def test_points_outside_hard_limits_are_rejected_except_on_the_way_in():
 def test_hold_needs_finite_positions(controller):
     with pytest.raises(ValueError, match='2 finite positions'):
         controller.hold([0.0, np.nan])
+
+
+@pytest.mark.parametrize('carries', ['p', 'pv', 'pva'])
+@pytest.mark.parametrize('points', [1, 2, 5])
+def test_positions_at_many_times_are_those_of_sample(carries, points):
+    rng = np.random.default_rng(points)
+    rows = {c: rng.normal(size=(points, 2)) for c in carries}
+    if 'v' in rows:
+        rows['v'][-1] = 0.0
+    trajectory = JointTrajectory(
+        ('a', 'b'),
+        np.cumsum(rng.uniform(0.1, 1.0, points)),
+        rows['p'],
+        rows.get('v'),
+        rows.get('a'),
+    )
+    controller = JointTrajectoryController(('a', 'b'), [0.5, -0.5])
+    controller.accept(trajectory, 10**9, 10**9)
+    times = np.linspace(0, 7 * 10**9, 2001).astype(np.int64)
+    expected = [controller.sample(int(t)).positions for t in times]
+    np.testing.assert_allclose(controller.positions_at(times), expected, atol=1e-12)

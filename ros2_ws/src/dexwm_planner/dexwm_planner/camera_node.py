@@ -48,7 +48,7 @@ class CameraNode(Node):
         self._grabber = CameraGrabber(
             source,
             self._publish,
-            self.get_logger().error,
+            self._log_problem,
             self.get_logger().info,
             self._settings.retry_period,
         )
@@ -64,6 +64,11 @@ class CameraNode(Node):
         # First the thread, which publishes.
         self._grabber.stop(_STOP_TIMEOUT)
         super().destroy_node()
+
+    def _log_problem(self, reason: str) -> None:
+        # Before the first frame the source may only be slower to start than this node.
+        log = self.get_logger()
+        (log.error if self._grabber.status().frames else log.warning)(reason)
 
     def _publish(self, frame: Frame) -> None:
         """Runs in the grabber's thread."""

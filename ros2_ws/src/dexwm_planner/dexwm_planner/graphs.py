@@ -35,8 +35,9 @@ PACKAGE = 'dexwm_planner'
 CAMERA_NAMESPACE = '/camera/color'
 
 _SPEED_IN_SIMULATION = 0.5
-# A simulator shares its cores with everything else: its joint states may be late (s).
-_STATE_TIMEOUT_IN_SIMULATION = 0.3
+# A simulator shares its cores with everything else: its messages may be late (s).
+_STATE_TIMEOUT_IN_SIMULATION = 0.5
+_HEARTBEAT_TIMEOUT_IN_SIMULATION = 1.0
 # Pictures that may be missing before a motion stops.
 _HEARTBEAT_PICTURES = 3.0
 
@@ -216,6 +217,7 @@ def _trajectory(values: Mapping[str, Any]) -> NodeSpec:
         parameters['speed_scale'] = _SPEED_IN_SIMULATION
     if _is_simulated(values):
         parameters['joint_state_timeout'] = _STATE_TIMEOUT_IN_SIMULATION
+        parameters['heartbeat_timeout'] = _HEARTBEAT_TIMEOUT_IN_SIMULATION
     if values['camera'] != 'none':
         timeout = _HEARTBEAT_PICTURES / values['rate']
         parameters['heartbeat_timeout'] = max(parameters['heartbeat_timeout'], timeout)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from dexwm.control.trajectory import JointState, JointTrajectory
+from dexwm.control.trajectory import Floats, JointState, JointTrajectory
 from dexwm.robot.joints import JointLimits
 
 REST_VELOCITY = float(np.finfo(np.float32).eps)
@@ -88,6 +88,12 @@ class JointTrajectoryController:
     def sample(self, now_ns: int) -> JointState:
         """The desired state at `now_ns`, in the order of `names`."""
         return self._running.sample(now_ns)
+
+    def positions_at(self, times_ns: NDArray[np.int64]) -> Floats:
+        """The desired positions (K, n) at `times_ns` (K,), if nothing else is accepted."""
+        running = self._running
+        seconds = (times_ns - running.start_ns).astype(np.float64) * 1e-9
+        return running.trajectory.positions_at(seconds)
 
     def cancel(self, now_ns: int) -> None:
         """Hold the desired position of `now_ns`."""

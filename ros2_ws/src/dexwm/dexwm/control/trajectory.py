@@ -165,6 +165,18 @@ class JointTrajectory:
             2.0 * c2 + x * (6.0 * c3 + x * (12.0 * c4 + x * 20.0 * c5)),
         )
 
+    def positions_at(self, t: Floats) -> Floats:
+        """The positions (K, n) at times `t` (K,), each as `sample` says."""
+        if len(self.times) == 1:
+            return np.repeat(self.positions, len(t), axis=0)
+        inside = np.clip(t, self.times[0], self.times[-1])
+        i = np.searchsorted(self.times[1:-1], inside, side='right')
+        x = (inside - self.times[i])[:, None]
+        result = np.zeros((len(t), len(self.names)))
+        for power in range(5, -1, -1):
+            result = result * x + self.coefficients[i, power]
+        return result
+
     def select(self, names: Sequence[str]) -> JointTrajectory:
         """The same trajectory with the columns `names`, in that order.
 

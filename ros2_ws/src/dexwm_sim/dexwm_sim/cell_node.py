@@ -1,0 +1,297 @@
+"""The cell node: stands in for arm and hand, in real time.
+
+Topics, services and parameters are those of the controllers of a real robot where it has them;
+`/cell/state` and `~/reset` exist in simulation only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+
+import rclpy
+from dexwm_msgs.msg import CellState
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Pose
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
+
+from dexwm.control.joint_trajectory_controller import TrajectoryRejected
+from dexwm.control.trajectory import InvalidTrajectory
+from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
+from dexwm.robot.joints import HAND_JOINTS, JOINTS
+from dexwm_sim.cell import Cell
+from dexwm_sim.realtime import RealTimeLoop
+from dexwm_sim.scene import TIMESTEP
+from dexwm_sim.scene_config import SceneConfig
+from dexwm_sim.shared_state import SharedState, default_name
+from dexwm_sim.simulated_robot import RobotSnapshot, SimulatedRobot, SimulationError
+
+BASE_FRAME = 'base'
+CELL_STATE_RATE = 20
+MAX_BACKLOG_NS = 200_000_000
+# How long one Python thread may keep the others waiting (s). The physics needs the interpreter
+# 500 times a second; the default of 5 ms would cost it its pace.
+SWITCH_INTERVAL = 2e-4
+SLOW_RTF = 0.99
+SIGNAL_LATENCY = 0.2
+"""How long a signal to stop may go unnoticed (s)."""
+
+
+class CellNode(Node):
+    """Publishes the cell's state and hands trajectories to its controllers."""
+
+    def __init__(self) -> None:
+        """Build the scene and start the physics.
+
+        Raises:
+            ValueError: If a parameter cannot be used.
+        """
+        super().__init__('cell')
+        config, arm = self._declare()
+        rate = self.get_parameter('joint_state_rate').value
+        name = self.get_parameter('shared_state').value or default_name()
+        self._robot, self._published = self._make_robot(config, arm)
+        cell = self._robot.cell
+        self._shared = SharedState.create(name, config.to_json(), cell.model.nq)
+        step_ns = round(cell.model.opt.timestep * 1e9)
+        self._steps_per_snapshot = max(1, round(1e9 / (rate * step_ns)))
+        self._snapshots_per_state = max(1, round(rate / CELL_STATE_RATE))
+        self._steps = 0
+        self._snapshots: queue.SimpleQueue[RobotSnapshot | None] = queue.SimpleQueue()
+        self._loop = RealTimeLoop(self._step, step_ns, MAX_BACKLOG_NS if arm == 'sim' else step_ns)
+
+        self._accepted: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
+        self._last_rejection: dict[str, str] = {}
+        self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
+        self._cell_states = self.create_publisher(CellState, '/cell/state', 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        for controller in self._robot.controllers:
+            self._listen(controller)
+        self.create_service(Trigger, '~/reset', self._reset)
+        self.create_timer(1.0, self._diagnose)
+        self._publisher = threading.Thread(target=self._publish, name='publisher', daemon=True)
+        self._publisher.start()
+        self._loop.start()
+        while not self._robot.stamp_ns:
+            # A trajectory may not come before there is a present that it can begin in.
+            self._loop.check()
+            time.sleep(0.001)
+        self.get_logger().info(
+            f'Scene {config.seed} with {", ".join(cell.object_names) or "no objects"}; '
+            f'arm: {arm}; shared state: {name}'
+        )
+
+    def check(self) -> None:
+        """Raise what stopped the physics, if something did.
+
+        Raises:
+            RuntimeError: The physics has stopped.
+        """
+        self._loop.check()
+
+    def destroy_node(self) -> None:
+        """Stop the physics and take the shared state away."""
+        self._robot.close()
+        self._loop.stop()
+        self._snapshots.put(None)
+        self._publisher.join()
+        self._shared.close()
+        super().destroy_node()
+
+    def _declare(self) -> tuple[SceneConfig, str]:
+        """Declare the parameters; return the scene and who drives the arm."""
+
+        def declare(name: str, default: object, description: str, **more: object) -> object:
+            descriptor = ParameterDescriptor(description=description, read_only=True, **more)
+            return self.declare_parameter(name, default, descriptor).value
+
+        seed = declare(
+            'scene_seed',
+            0,
+            'Seed that the scene is drawn from.',
+            integer_range=[IntegerRange(from_value=0, to_value=2**63 - 1)],
+        )
+        objects = declare(
+            'objects', [''], 'Kinds of objects, the target first; one empty string: drawn.'
+        )
+        quality = declare('quality', 'standard', 'Quality of the pictures: fast, standard, fine.')
+        declare(
+            'joint_state_rate',
+            100.0,
+            'Rate of /joint_states (Hz).',
+            floating_point_range=[FloatingPointRange(from_value=CELL_STATE_RATE, to_value=500.0)],
+        )
+        declare('shared_state', '', 'Name of the state that cameras attach to; empty: by domain.')
+        arm = declare('arm', 'sim', 'What drives the arm: sim (trajectories) or fci (libfranka).')
+        hand = declare('hand', 'sim', 'What drives the hand: sim (trajectories).')
+        declare('fci_address', '127.0.0.1', 'Loopback address of the FCI server (arm: fci).')
+        if arm not in ('sim', 'fci'):
+            raise ValueError(f'arm is {arm!r}; it must be sim or fci.')
+        if hand != 'sim':
+            raise ValueError(f'hand is {hand!r}; this cell only simulates it: use sim.')
+        return SceneConfig.sample(seed, [o for o in objects if o] or None, quality=quality), arm
+
+    def _make_robot(self, config: SceneConfig, arm: str) -> tuple[SimulatedRobot, tuple[str, ...]]:
+        """Return the robot and the joints whose states this node publishes."""
+        if arm == 'sim':
+            return SimulatedRobot(Cell(config, timestep=TIMESTEP)), JOINTS
+        try:
+            from dexwm_sim.fci_server import FciRobot
+        except ModuleNotFoundError as error:
+            if error.name != 'franka_sim':
+                raise
+            raise ValueError('arm: fci needs the Python package franka-sim.') from error
+        address = self.get_parameter('fci_address').value
+        if not ipaddress.ip_address(address).is_loopback:
+            raise ValueError(f'fci_address {address} is not a loopback address such as 127.0.0.1.')
+        return FciRobot(config, address), HAND_JOINTS
+
+    def _listen(self, controller: str) -> None:
+        self.create_subscription(
+            JointTrajectoryMessage,
+            f'/{controller}/joint_trajectory',
+            lambda message: self._take(controller, message),
+            QoSProfile(depth=10),
+        )
+
+    def _take(self, controller: str, message: JointTrajectoryMessage) -> None:
+        try:
+            stamp_ns = nanoseconds(message.header.stamp)
+            self._robot.accept(controller, parse_trajectory(message), stamp_ns)
+            self._accepted[controller] += 1
+        except (InvalidTrajectory, TrajectoryRejected) as error:
+            self._rejected[controller] += 1
+            self._last_rejection[controller] = str(error)
+            self.get_logger().warning(f'{controller} rejected a trajectory: {error}')
+
+    def _step(self, stamp_ns: int) -> None:
+        """One step of the physics, in its thread."""
+        robot = self._robot
+        robot.step(stamp_ns)
+        self._shared.write(robot.cell.data.time, robot.stamp_ns, robot.cell.data.qpos)
+        self._steps += 1
+        if self._steps % self._steps_per_snapshot == 0:
+            self._snapshots.put(robot.snapshot())
+
+    def _publish(self) -> None:
+        """Publish snapshots as they come, in a thread of its own."""
+        count = 0
+        while (snapshot := self._snapshots.get()) is not None:
+            stamp = Time(nanoseconds=snapshot.stamp_ns).to_msg()
+            self._joint_states.publish(self._joint_state(snapshot, stamp))
+            if count % self._snapshots_per_state == 0:
+                self._cell_states.publish(self._cell_state(snapshot, stamp))
+            count += 1
+
+    def _joint_state(self, snapshot: RobotSnapshot, stamp: object) -> JointState:
+        message = JointState()
+        message.header.stamp = stamp
+        first = len(JOINTS) - len(self._published)
+        message.name = list(self._published)
+        message.position = snapshot.positions[first:].tolist()
+        message.velocity = snapshot.velocities[first:].tolist()
+        message.effort = snapshot.efforts[first:].tolist()
+        return message
+
+    def _cell_state(self, snapshot: RobotSnapshot, stamp: object) -> CellState:
+        message = CellState()
+        message.header.stamp = stamp
+        message.header.frame_id = BASE_FRAME
+        message.object_names = list(snapshot.object_poses)
+        message.object_poses = [_pose(pose) for pose in snapshot.object_poses.values()]
+        message.object_touched = [
+            name in snapshot.objects_touched for name in snapshot.object_poses
+        ]
+        message.scene_seed = self._robot.cell.config.seed
+        message.sim_time = snapshot.sim_time
+        message.real_time_factor = self._loop.real_time_factor()
+        return message
+
+    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self._robot.reset()
+            response.success = True
+            response.message = f'Scene {self._robot.cell.config.seed} is back at its start.'
+        except SimulationError as error:
+            response.message = str(error)
+        return response
+
+    def _diagnose(self) -> None:
+        rtf = self._loop.real_time_factor()
+        physics = DiagnosticStatus(name='cell: physics', hardware_id='simulation')
+        physics.level, physics.message = DiagnosticStatus.OK, 'in real time'
+        if rtf < SLOW_RTF:
+            physics.level = DiagnosticStatus.WARN
+            physics.message = f'slower than real time: the machine is too busy ({rtf:.2f})'
+        physics.values = _key_values(
+            real_time_factor=f'{rtf:.3f}',
+            dropped_time=f'{self._loop.dropped_time:.3f}',
+            **self._robot.diagnostics(),
+        )
+        controllers = []
+        for name in self._robot.controllers:
+            status = DiagnosticStatus(name=f'cell: {name}', hardware_id='simulation')
+            status.level, status.message = DiagnosticStatus.OK, 'ready'
+            if self._rejected[name]:
+                status.level = DiagnosticStatus.WARN
+                status.message = 'rejected trajectories'
+            status.values = _key_values(
+                accepted=self._accepted[name],
+                rejected=self._rejected[name],
+                last_rejection=self._last_rejection.get(name, ''),
+            )
+            controllers.append(status)
+        message = DiagnosticArray(status=[physics, *controllers])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def _pose(pose: object) -> Pose:
+    message = Pose()
+    p, o = message.position, message.orientation
+    p.x, p.y, p.z, o.x, o.y, o.z, o.w = map(float, pose)
+    return message
+
+
+def _key_values(**values: object) -> list[KeyValue]:
+    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+
+
+def main() -> int:
+    """Run the node until it is told to stop; the exit code is 1 if the physics broke down."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    # rclpy's own handlers would invalidate the publishers under the threads that use them.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = None
+    try:
+        node = CellNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=SIGNAL_LATENCY)
+            node.check()
+    except (ValueError, RuntimeError, OSError) as error:
+        rclpy.logging.get_logger('cell').fatal(str(error))
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

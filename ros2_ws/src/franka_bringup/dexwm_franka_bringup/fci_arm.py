@@ -1,0 +1,205 @@
+"""The arm behind its control process, for the node: checks what is sent, knows what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from dexwm.control.joint_trajectory_controller import (
+    JointTrajectoryController,
+    TrajectoryRejected,
+)
+from dexwm.control.timing import stop_ramp
+from dexwm.control.trajectory import JointTrajectory
+from dexwm.robot.joints import ARM_JOINTS, robot_limits
+from dexwm_franka_bringup.command_check import check_commands
+from dexwm_franka_bringup.fci_messages import (
+    FciMode,
+    FciSettings,
+    Finish,
+    Follow,
+    Recover,
+    Report,
+)
+from dexwm_franka_bringup.robot_clock import RobotClock
+
+SILENT_AFTER = 0.5
+"""Age of the last report at which the control process counts as stuck (s)."""
+
+RAMP_SCALE = 0.5
+"""Fraction of the robot's acceleration and jerk that a stop uses."""
+
+_RAMP_LEAD_NS = 20_000_000
+_FINISH_TIMEOUT = 5.0
+
+
+class FciArmError(RuntimeError):
+    """The control process has ended, or does not answer."""
+
+
+class FciArm:
+    """Sends trajectories to the control process after a rehearsal.
+
+    A `JointTrajectoryController` here follows the same trajectories as the one in the process.
+    What that one would command is checked for each millisecond before it is sent.
+    """
+
+    def __init__(self, settings: FciSettings, on_report: Callable[[Report], None]) -> None:
+        """Prepare; `start` starts the process.
+
+        Args:
+            settings: How to reach and treat the robot.
+            on_report: Called with each report, from a thread of its own.
+        """
+        self._on_report = on_report
+        # The robot's clock may run faster than the trajectory's by as much.
+        margin = 1.0 / (1.0 + RobotClock.MAX_RATE_CHANGE)
+        self._limits = robot_limits().subset(ARM_JOINTS).scaled(margin)
+        self._rehearsal = JointTrajectoryController(
+            ARM_JOINTS, [0.0] * len(ARM_JOINTS), self._limits
+        )
+        context = multiprocessing.get_context('spawn')
+        command_source, self._commands = context.Pipe(duplex=False)
+        self._reports, report_sink = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_run,
+            args=(settings, command_source, report_sink),
+            name='fci control loop',
+            daemon=True,
+        )
+        self._theirs: tuple[Connection, ...] = (command_source, report_sink)
+        self._report = Report(FciMode.CONNECTING)
+        self._reported_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._reader = threading.Thread(target=self._read, name='reports', daemon=True)
+
+    @property
+    def report(self) -> Report:
+        """The newest report."""
+        return self._report
+
+    def silence(self) -> float:
+        """Age of the newest report (s)."""
+        return time.monotonic() - self._reported_at
+
+    def start(self) -> None:
+        """Start the control process."""
+        self._process.start()
+        # Its ends are its own: when it dies, ours must see the end of the pipe, and vice versa.
+        for connection in self._theirs:
+            connection.close()
+        self._reader.start()
+
+    def check(self) -> None:
+        """Raise if the control process has ended.
+
+        Raises:
+            FciArmError: It has.
+        """
+        if not self._reader.is_alive():
+            self._process.join(1.0)
+            raise FciArmError(
+                f'The control process ended with exit code {self._process.exitcode}: see above.'
+            )
+
+    def accept(self, trajectory: JointTrajectory | None, stamp_ns: int) -> None:
+        """Follow a trajectory, or brake to rest if it is None.
+
+        Args:
+            trajectory: What to follow.
+            stamp_ns: System time of its start (ns); 0 means now.
+
+        Raises:
+            TrajectoryRejected: With the reason. What ran before still runs.
+        """
+        with self._lock:
+            report = self._report
+            if report.mode not in (FciMode.HOLDING, FciMode.MOVING):
+                raise TrajectoryRejected(
+                    f'the arm is {report.mode.value} ({report.reason or "wait for it"}); once the '
+                    'cause is removed, call ~/recover'
+                )
+            if self.silence() > SILENT_AFTER:
+                raise TrajectoryRejected(
+                    f'the control process has been silent for {self.silence():.2f} s'
+                )
+            now_ns = report.clock_ns + round(self.silence() * 1e9)
+            if report.mode is FciMode.HOLDING and not self._rehearsal.is_active(now_ns):
+                self._rehearsal.hold(report.desired_positions)
+            if trajectory is not None:
+                self._follow(trajectory, stamp_ns, now_ns)
+            elif self._rehearsal.is_active(now_ns):
+                begin_ns = now_ns + _RAMP_LEAD_NS
+                state = self._rehearsal.sample(begin_ns)
+                ramp = stop_ramp(state, self._limits.scaled(RAMP_SCALE))
+                self._follow(ramp, begin_ns, now_ns)
+
+    def recover(self, timeout: float) -> str:
+        """Clear the robot's errors and take control again; wait for the outcome.
+
+        Args:
+            timeout: How long to wait (s).
+
+        Returns:
+            What still keeps us from controlling the arm; empty if nothing does.
+        """
+        before = self._report
+        if before.mode is not FciMode.FAULT:
+            return ''
+        self._send(Recover())
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            report = self._report
+            if report.mode in (FciMode.HOLDING, FciMode.MOVING):
+                return ''
+            if report.recoveries > before.recoveries:
+                return report.reason
+            time.sleep(0.01)
+        return f'no answer from the control process within {timeout:.0f} s'
+
+    def close(self) -> None:
+        """Brake to rest, hand the arm back and end the process."""
+        # Not in control: nothing to brake. Ended already: nobody to tell.
+        with contextlib.suppress(TrajectoryRejected, FciArmError):
+            self.accept(None, 0)
+        with contextlib.suppress(FciArmError):
+            self._send(Finish())
+        self._process.join(_FINISH_TIMEOUT)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._reader.join()
+
+    def _follow(self, trajectory: JointTrajectory, stamp_ns: int, now_ns: int) -> None:
+        trial = copy.copy(self._rehearsal)
+        trial.accept(trajectory, stamp_ns, now_ns)
+        check_commands(self._rehearsal, trial, now_ns, self._limits)
+        self._send(Follow(trajectory, stamp_ns))
+        self._rehearsal = trial
+
+    def _send(self, command: Follow | Recover | Finish) -> None:
+        try:
+            self._commands.send(command)
+        except OSError as error:
+            raise FciArmError('The control process has ended.') from error
+
+    def _read(self) -> None:
+        try:
+            while True:
+                report = self._reports.recv()
+                self._report, self._reported_at = report, time.monotonic()
+                self._on_report(report)
+        except (EOFError, OSError):
+            pass
+
+
+def _run(settings: FciSettings, commands: Connection, reports: Connection) -> None:
+    # Imported in the process that needs it: the node has no use for libfranka.
+    from dexwm_franka_bringup.fci_loop import run
+
+    run(settings, commands, reports)

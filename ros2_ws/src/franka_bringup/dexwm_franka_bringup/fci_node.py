@@ -1,0 +1,244 @@
+"""The FCI node: drives an FR3 through libfranka, as a joint trajectory controller would.
+
+For a robot PC without ros2_control. Takes `/fr3_arm_controller/joint_trajectory`, publishes the
+arm's `/joint_states` and `/diagnostics`. A reflex ends the motion and is reported with its
+reason; only the service `~/recover` takes control again, holding where the arm stands.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import threading
+from collections import deque
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
+
+from dexwm.control.joint_trajectory_controller import TrajectoryRejected
+from dexwm.control.trajectory import InvalidTrajectory
+from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
+from dexwm.robot.joints import ARM_JOINTS
+from dexwm_franka_bringup.fci_arm import SILENT_AFTER, FciArm
+from dexwm_franka_bringup.fci_messages import FciMode, FciSettings, Report
+
+CONTROLLER = 'fr3_arm_controller'
+RECOVERY_TIMEOUT = 10.0
+SIGNAL_LATENCY = 0.2
+"""How long a signal to stop may go unnoticed (s)."""
+
+_RATE_WINDOW = 5
+_LOW_SUCCESS_RATE = 0.9
+
+
+class FciNode(Node):
+    """Passes trajectories to the arm and its state to the graph."""
+
+    def __init__(self) -> None:
+        """Start the control process.
+
+        Raises:
+            ValueError: If a parameter cannot be used.
+        """
+        super().__init__('fci')
+        settings = self._declare()
+        self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._accepted = self._rejected = 0
+        self._last_rejection = ''
+        self._seen = Report(FciMode.CONNECTING)
+        self._cycles: deque[tuple[int, int]] = deque(maxlen=_RATE_WINDOW)
+        self._arm = FciArm(settings, self._take_report)
+        self.create_subscription(
+            JointTrajectoryMessage,
+            f'/{CONTROLLER}/joint_trajectory',
+            self._take,
+            10,
+        )
+        self.create_service(Trigger, '~/recover', self._recover)
+        self.create_timer(1.0, self._diagnose)
+        self._arm.start()
+
+    def check(self) -> None:
+        """Raise if the control process has ended.
+
+        Raises:
+            FciArmError: It has.
+        """
+        self._arm.check()
+
+    def destroy_node(self) -> None:
+        """Brake to rest and hand the arm back."""
+        self._arm.close()
+        super().destroy_node()
+
+    def _declare(self) -> FciSettings:
+        def declare(name: str, default: object, description: str, **more: object) -> object:
+            descriptor = ParameterDescriptor(description=description, read_only=True, **more)
+            value = self.declare_parameter(name, default, descriptor).value
+            return tuple(value) if isinstance(default, list) else value
+
+        def positive(upper: float) -> list[FloatingPointRange]:
+            return [FloatingPointRange(from_value=1.0, to_value=upper)]
+
+        # Thresholds and stiffness are those of libfranka's examples (setDefaultBehavior).
+        return FciSettings(
+            robot_ip=declare('robot_ip', '127.0.0.1', 'Address of the robot.'),
+            realtime=declare(
+                'realtime',
+                'enforce',
+                'enforce or ignore: whether libfranka insists on a real-time kernel.',
+            ),
+            report_rate=declare(
+                'joint_state_rate',
+                100.0,
+                'Rate of /joint_states (Hz).',
+                floating_point_range=positive(1000.0),
+            ),
+            connect_timeout=declare(
+                'connect_timeout',
+                30.0,
+                'How long to try to reach the robot at the start (s).',
+                floating_point_range=positive(3600.0),
+            ),
+            joint_stiffness=declare(
+                'joint_stiffness',
+                [3000.0, 3000.0, 3000.0, 2500.0, 2500.0, 2000.0, 2000.0],
+                'Stiffness of the joint impedance controller (N m/rad).',
+            ),
+            contact_torques=declare(
+                'contact_torques',
+                [20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0],
+                'Joint torques that count as contact (N m).',
+            ),
+            collision_torques=declare(
+                'collision_torques',
+                [20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0],
+                'Joint torques that stop the robot (N m).',
+            ),
+            contact_forces=declare(
+                'contact_forces',
+                [20.0, 20.0, 20.0, 25.0, 25.0, 25.0],
+                'Forces (N) and torques (N m) at the flange that count as contact.',
+            ),
+            collision_forces=declare(
+                'collision_forces',
+                [20.0, 20.0, 20.0, 25.0, 25.0, 25.0],
+                'Forces (N) and torques (N m) at the flange that stop the robot.',
+            ),
+        )
+
+    def _take(self, message: JointTrajectoryMessage) -> None:
+        try:
+            self._arm.accept(parse_trajectory(message), nanoseconds(message.header.stamp))
+            self._accepted += 1
+        except (InvalidTrajectory, TrajectoryRejected) as error:
+            self._rejected += 1
+            self._last_rejection = str(error)
+            self.get_logger().warning(f'{CONTROLLER} rejected a trajectory: {error}')
+
+    def _take_report(self, report: Report) -> None:
+        """Publish a report's state and log what changed; called from the reader thread."""
+        if report.stamp_ns > self._seen.stamp_ns:
+            message = JointState(name=list(ARM_JOINTS))
+            message.header.stamp = Time(nanoseconds=report.stamp_ns).to_msg()
+            message.position = list(report.positions)
+            message.velocity = list(report.velocities)
+            message.effort = list(report.efforts)
+            self._joint_states.publish(message)
+        seen, self._seen = self._seen, report
+        if report.rejected > seen.rejected:
+            self.get_logger().warning(
+                f'{CONTROLLER} rejected a trajectory: {report.last_rejection}'
+            )
+        if (report.mode is FciMode.FAULT, report.reason) != (
+            seen.mode is FciMode.FAULT,
+            seen.reason,
+        ):
+            if report.mode is FciMode.FAULT:
+                self.get_logger().error(
+                    f'Not in control of the arm: {report.reason}. Remove the cause, then call '
+                    '~/recover.'
+                )
+            elif report.reason:
+                self.get_logger().warning(report.reason)
+            else:
+                priority = '' if report.real_time_priority else ', without real-time priority'
+                self.get_logger().info(f'In control of the arm{priority}')
+
+    def _recover(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        problem = self._arm.recover(RECOVERY_TIMEOUT)
+        response.success = not problem
+        response.message = problem or 'In control of the arm.'
+        return response
+
+    def _diagnose(self) -> None:
+        report = self._arm.report
+        self._cycles.append((report.stamp_ns, report.cycles))
+        (then_ns, cycles_then), (now_ns, cycles_now) = self._cycles[0], self._cycles[-1]
+        rate = (cycles_now - cycles_then) / ((now_ns - then_ns) * 1e-9 or 1.0)
+        status = DiagnosticStatus(name='fci: arm', hardware_id='FR3')
+        status.level, status.message = DiagnosticStatus.OK, report.mode.value
+        if report.mode is FciMode.FAULT:
+            status.level, status.message = DiagnosticStatus.ERROR, report.reason
+        elif self._arm.silence() > SILENT_AFTER:
+            status.level, status.message = DiagnosticStatus.STALE, 'no news of the control process'
+        elif report.mode is FciMode.CONNECTING or report.success_rate < _LOW_SUCCESS_RATE:
+            status.level = DiagnosticStatus.WARN
+            status.message = report.reason or f'{report.mode.value}; commands get lost'
+        status.values = [
+            KeyValue(key=key, value=str(value))
+            for key, value in {
+                'mode': report.mode.name.lower(),
+                'robot_mode': report.robot_mode,
+                'reason': report.reason,
+                'cycle_rate': f'{rate:.1f}',
+                'success_rate': f'{report.success_rate:.3f}',
+                'cycles': report.cycles,
+                'missed_cycles': report.missed_cycles,
+                'real_time_priority': report.real_time_priority,
+                'accepted': self._accepted,
+                'rejected': self._rejected + report.rejected,
+                'last_rejection': self._last_rejection or report.last_rejection,
+            }.items()
+        ]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main() -> int:
+    """Run the node until it is told to stop."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    # The arm must come to rest and be handed back before the context goes.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = None
+    try:
+        if importlib.util.find_spec('pylibfranka') is None:
+            raise RuntimeError(
+                "The FCI node needs libfranka's Python binding: pip install pylibfranka"
+            )
+        node = FciNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=SIGNAL_LATENCY)
+            node.check()
+    except (ValueError, RuntimeError) as error:
+        rclpy.logging.get_logger('fci').fatal(str(error))
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

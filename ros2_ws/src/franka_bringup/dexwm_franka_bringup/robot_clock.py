@@ -1,0 +1,50 @@
+"""The time a trajectory is followed in: the robot's milliseconds, tied to the system clock."""
+
+from __future__ import annotations
+
+_MAX_RATE_CHANGE = 0.02
+_TIME_CONSTANT = 0.5
+
+
+class RobotClock:
+    """Counts the robot's cycles and follows the system clock so gently that no joint notices.
+
+    The robot wants a new position for every millisecond of its own time. Sampling a trajectory at
+    the instants at which its packets happen to arrive would put the network's jitter into the
+    velocity. So this clock advances by what the robot says has passed, at a rate within
+    1 +- `MAX_RATE_CHANGE` that takes out the difference to the system clock, smoothly.
+    """
+
+    MAX_RATE_CHANGE = _MAX_RATE_CHANGE
+
+    def __init__(self) -> None:
+        """Make a clock that has not been set."""
+        self._now_ns = 0.0
+        self._rate_change = 0.0
+
+    @property
+    def now_ns(self) -> int:
+        """The time (ns)."""
+        return round(self._now_ns)
+
+    def set(self, system_ns: int) -> None:
+        """Take over the system time at once. For an arm at rest."""
+        self._now_ns = float(system_ns)
+        self._rate_change = 0.0
+
+    def advance(self, passed_ns: int, system_ns: int) -> int:
+        """Advance by one cycle.
+
+        Args:
+            passed_ns: What the robot says has passed since the last cycle (ns).
+            system_ns: System time at which its packet arrived (ns).
+
+        Returns:
+            The new time (ns).
+        """
+        difference = (system_ns - self._now_ns - passed_ns) * 1e-9
+        wanted = max(-_MAX_RATE_CHANGE, min(_MAX_RATE_CHANGE, difference / _TIME_CONSTANT))
+        passed = passed_ns * 1e-9
+        self._rate_change += (wanted - self._rate_change) * min(1.0, passed / _TIME_CONSTANT)
+        self._now_ns += passed_ns * (1.0 + self._rate_change)
+        return self.now_ns
