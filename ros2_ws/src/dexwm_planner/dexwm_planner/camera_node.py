@@ -67,8 +67,11 @@ class CameraNode(Node):
 
     def _log_problem(self, reason: str) -> None:
         # Before the first frame the source may only be slower to start than this node.
-        log = self.get_logger()
-        (log.error if self._grabber.status().frames else log.warning)(reason)
+        # (Two lines, for rclpy ties a severity to the line that logs.)
+        if self._grabber.status().frames:
+            self.get_logger().error(reason)
+        else:
+            self.get_logger().warning(reason)
 
     def _publish(self, frame: Frame) -> None:
         """Runs in the grabber's thread."""
