@@ -26,7 +26,7 @@ arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),'$(a):=$
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-.venv/.complete: requirements.lock tools/setup.sh
+.venv/.complete: requirements.lock
 	@tools/setup.sh venv
 
 ros2_ws/install/.complete: .venv/.complete $(WORKSPACE_INPUTS) $(WORKSPACE_FILES)

@@ -1,0 +1,1 @@
+"""Measurements of speed: ``make bench``, or ``python -m benchmarks.run --help``."""
