@@ -15,6 +15,8 @@ from dexwm_planner.camera_sources.source import (
     MalformedFrameError,
 )
 
+pytestmark = pytest.mark.realtime
+
 IMAGE = np.full((4, 6, 3), 7, np.uint8)
 
 

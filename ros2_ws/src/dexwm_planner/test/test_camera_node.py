@@ -27,6 +27,8 @@ from dexwm_planner.camera_sources.source import CameraConfigError
 from dexwm_planner.domain import DomainLease
 from dexwm_planner.image_conversion import image_to_array
 
+pytestmark = pytest.mark.realtime
+
 CONFIG = Path(__file__).parents[1] / 'config' / 'camera.yaml'
 
 

@@ -30,6 +30,8 @@ from dexwm_planner.camera_sources.source import (
     MalformedFrameError,
 )
 
+pytestmark = pytest.mark.realtime
+
 SIZE = (64, 48)
 CALIBRATION = CameraCalibration.pinhole(CameraIntrinsics(*SIZE, 50, 50, 31.5, 23.5))
 

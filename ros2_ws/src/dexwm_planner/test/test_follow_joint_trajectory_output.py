@@ -25,6 +25,8 @@ from dexwm_planner.domain import DomainLease
 from dexwm_planner.follow_joint_trajectory_output import FollowJointTrajectoryOutput
 from dexwm_planner.trajectory_parameters import TrajectoryConfigError
 
+pytestmark = pytest.mark.realtime
+
 LIMITS = robot_limits()
 CONTROLLERS = {'arm': ARM_JOINTS, 'hand': HAND_JOINTS}
 HAS_CONTROL_MSGS = importlib.util.find_spec('control_msgs') is not None

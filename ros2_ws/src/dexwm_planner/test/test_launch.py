@@ -12,6 +12,8 @@ from dexwm_planner.graph import RunContext
 from dexwm_planner.graphs import GRAPHS
 from dexwm_planner.parameter_files import read_parameter_file
 
+pytestmark = pytest.mark.realtime
+
 LAUNCH_FOLDER = Path(__file__).parent.parent / 'launch'
 
 # What `ros2 launch FILE name:=value ...` does (ros2launch.api).

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from ament_index_python.packages import get_package_prefix
 
+pytestmark = pytest.mark.realtime
+
 # The machine that tests may be busy; how fast states come is for other tests and benchmarks.
 PATIENT = {
     'trajectory': {'ros__parameters': {'joint_state_timeout': 2.0, 'heartbeat_timeout': 9.0}}

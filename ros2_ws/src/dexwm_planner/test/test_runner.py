@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.realtime
+
 # A node whose parameter says how it behaves. It really is a node: rclpy handles its signals.
 PROBE = """
 import signal, subprocess, sys, time

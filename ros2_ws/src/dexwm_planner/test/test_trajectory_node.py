@@ -28,6 +28,8 @@ from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS, robot_limits
 from dexwm_planner.domain import DomainLease
 
+pytestmark = pytest.mark.realtime
+
 CONFIG = Path(__file__).parents[1] / 'config' / 'trajectory.yaml'
 LIMITS = robot_limits()
 TIMEOUT = 60.0

@@ -13,6 +13,8 @@ from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS
 from dexwm_sim.scene_config import SceneConfig
 from dexwm_sim.shared_state import SharedState, default_name
 
+pytestmark = pytest.mark.realtime
+
 TIMEOUT = 60.0
 
 

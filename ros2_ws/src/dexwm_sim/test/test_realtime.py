@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from dexwm_sim.realtime import Pacer, RealTimeLoop
 
+pytestmark = pytest.mark.realtime
+
 STEP = 2_000_000
 BACKLOG = 200_000_000
 

@@ -13,6 +13,8 @@ from dexwm_sim.scene_config import SceneConfig
 from dexwm_sim.shared_state import DIRECTORY, SharedState
 from dexwm_sim.sim_camera import STALE_AFTER, SimCamera, SimCameraError
 
+pytestmark = pytest.mark.realtime
+
 SIZE = (196, 112)
 
 
