@@ -15,6 +15,7 @@ import contextlib
 import multiprocessing
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
@@ -28,8 +29,8 @@ from franka_sim.mujoco_franka_sim import MujocoFrankaSim
 from numpy.typing import ArrayLike, NDArray
 
 from dexwm.robot.joints import ARM
+from dexwm_franka_bringup.real_time import lock_memory, take_priority
 from dexwm_sim.cell import Cell
-from dexwm_sim.realtime import take_priority
 from dexwm_sim.scene_config import SceneConfig
 from dexwm_sim.seqlock import Seqlock
 from dexwm_sim.simulated_robot import HAND_CONTROLLER, SimulatedRobot, SimulationError
@@ -39,9 +40,10 @@ FCI_PERIOD = 0.001
 
 # The hand's servos need no more than this many commands in FCI periods.
 _HAND_PERIODS = 2
-# A robot's controller does not wait for other programs. A client's loop may go before it.
+# A robot's controller does not wait for other programs; a client's loop goes before it.
 _PHYSICS_PRIORITY, _PROTOCOL_PRIORITY = 70, 75
 _STATUS_PERIOD = 0.05
+_STEP_TIMEOUT, _STEP_POLL = 0.5, 5e-5
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 5.0
 
@@ -51,6 +53,7 @@ _STATE = {
     'O_T_EE': (16,),
     'O_dP_EE': (3,),
     'O_J_EE': (6, 7),
+    'time': (1,),
 }
 _COMMAND = {
     'mode_changes': (1,),
@@ -155,7 +158,7 @@ class _ArmInCell(MujocoFrankaSim):
     def state(self) -> dict[str, ArrayLike]:
         """The state as the protocol shows it."""
         self._read_and_publish_state()
-        return self.get_robot_state()
+        return {**self.get_robot_state(), 'time': [self.data.time]}
 
     def _bind_self_collision(self) -> None:
         # It needs one convex hull per link, which the cell's arm does not have.
@@ -172,6 +175,7 @@ class _ArmElsewhere:
         self._state = _Record(memories.state, _STATE)
         self._record = _Record(memories.command, _COMMAND)
         self._lock = threading.Lock()
+        self._seen = threading.local()
         first = self._state.read()
         assert first is not None, 'the physics shows its state before the protocol starts'
         self._command: dict[str, ArrayLike] = {
@@ -184,9 +188,19 @@ class _ArmElsewhere:
         }
 
     def get_robot_state(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(self._state.read() or {})
-        state['self_collision'] = None
-        return state
+        """The next state that this thread has not seen yet.
+
+        A physics that is late makes the protocol late, too: the robot's time is one. A physics
+        that stands still is shown as it is.
+        """
+        seen, end = getattr(self._seen, 'time', None), time.monotonic() + _STEP_TIMEOUT
+        while True:
+            state: dict[str, Any] = dict(self._state.read() or {})
+            now = state.pop('time')[0]
+            if now != seen or time.monotonic() > end:
+                self._seen.time = now
+                return {**state, 'self_collision': None}
+            time.sleep(_STEP_POLL)
 
     def set_control_mode(self, mode: ControlMode) -> None:
         with self._lock:
@@ -316,6 +330,7 @@ def _serve(address: str, memories: _Memories, lifeline: Connection) -> None:
     """Main function of the protocol's process; ends when the other end of the lifeline does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     take_priority(_PROTOCOL_PRIORITY)
+    lock_memory()
     server = FrankaSimServer(
         host=address,
         physics_sim=_ArmElsewhere(memories),

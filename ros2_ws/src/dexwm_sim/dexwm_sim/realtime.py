@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,22 +12,6 @@ RTF_WINDOW_NS = 1_000_000_000
 
 # Two clocks read further apart than this (the thread was descheduled) are read again later.
 _CLOCK_PAIR_NS = 50_000
-
-
-def take_priority(priority: int) -> bool:
-    """Ask for real-time priority for this thread and those that it will start.
-
-    Args:
-        priority: Priority in Linux' SCHED_FIFO, 1 to 99.
-
-    Returns:
-        Whether the user may have it (see `ulimit -r`).
-    """
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-    except PermissionError:
-        return False
-    return True
 
 
 class Pacer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import zlib
 
-_READ_ATTEMPTS = 1000
+_READ_ATTEMPTS = 5000
+_RETRY_PERIOD = 5e-5
 
 
 class TornRecordError(RuntimeError):
@@ -52,7 +53,7 @@ class Seqlock:
         Raises:
             TornRecordError: If the writer died while writing.
         """
-        for attempt in range(_READ_ATTEMPTS):
+        for _ in range(_READ_ATTEMPTS):
             count = self._counter[0]
             if count == 0:
                 return None
@@ -61,8 +62,9 @@ class Seqlock:
                 checksum = self._checksum[0]
                 if self._counter[0] == count and zlib.crc32(record) == checksum:
                     return record
-            # Inside a write, or the writer was descheduled there: let it run.
-            time.sleep(0 if attempt < _READ_ATTEMPTS // 2 else 1e-4)
+            # Inside a write, or the writer was descheduled there. A reader with real-time priority
+            # must sleep to let it run: yielding is not enough.
+            time.sleep(_RETRY_PERIOD)
         raise TornRecordError('the writer stopped in the middle of a record')
 
     def release(self) -> None:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dexwm.control.joint_trajectory_controller import (
-    JointTrajectoryController,
-    TrajectoryRejected,
-)
+from dexwm.control.joint_trajectory_controller import TrajectoryRejected
 from dexwm.robot.joints import JointLimits
-
-PERIOD_NS = 1_000_000
-"""Period of the Franka control interface (ns)."""
+from dexwm_franka_bringup.smooth_commands import PERIOD_NS, Commands
 
 # Differences of three samples and of their neighbours need this many samples before the first.
 _HISTORY = 3
 
 
 def check_commands(
-    before: JointTrajectoryController,
-    after: JointTrajectoryController,
+    before: Commands,
+    after: Commands,
     now_ns: int,
     limits: JointLimits,
 ) -> None:
@@ -41,7 +36,7 @@ def check_commands(
         TrajectoryRejected: Naming the joint, the quantity, the instant and the limit.
     """
     past = before.positions_at(now_ns + PERIOD_NS * np.arange(-_HISTORY, 1))
-    steps = max(0, -(-(after.end_time_ns - now_ns) // PERIOD_NS)) + _HISTORY
+    steps = max(0, -(-(after.end_ns - now_ns) // PERIOD_NS)) + _HISTORY
     future = after.positions_at(now_ns + PERIOD_NS * np.arange(1, steps + 1))
     q = np.concatenate([past, future])
     period = PERIOD_NS * 1e-9

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 from dexwm.control.joint_trajectory_controller import (
@@ -16,7 +15,7 @@ from dexwm.control.joint_trajectory_controller import (
 )
 from dexwm.control.timing import stop_ramp
 from dexwm.control.trajectory import JointTrajectory
-from dexwm.robot.joints import ARM_JOINTS, robot_limits
+from dexwm.robot.joints import ARM_JOINTS
 from dexwm_franka_bringup.command_check import check_commands
 from dexwm_franka_bringup.fci_messages import (
     FciMode,
@@ -26,7 +25,8 @@ from dexwm_franka_bringup.fci_messages import (
     Recover,
     Report,
 )
-from dexwm_franka_bringup.robot_clock import RobotClock
+from dexwm_franka_bringup.robot_clock import loop_limits
+from dexwm_franka_bringup.smooth_commands import Commands
 
 SILENT_AFTER = 0.5
 """Age of the last report at which the control process counts as stuck (s)."""
@@ -34,7 +34,8 @@ SILENT_AFTER = 0.5
 RAMP_SCALE = 0.5
 """Fraction of the robot's acceleration and jerk that a stop uses."""
 
-_RAMP_LEAD_NS = 20_000_000
+# How far ahead a trajectory replaces the one before: time to check it and to pass it on.
+_LEAD_NS = 10_000_000
 _FINISH_TIMEOUT = 5.0
 
 
@@ -45,8 +46,8 @@ class FciArmError(RuntimeError):
 class FciArm:
     """Sends trajectories to the control process after a rehearsal.
 
-    A `JointTrajectoryController` here follows the same trajectories as the one in the process.
-    What that one would command is checked for each millisecond before it is sent.
+    The same `Commands` are made here as in the process. What they command is checked for each
+    millisecond before the trajectory is sent.
     """
 
     def __init__(self, settings: FciSettings, on_report: Callable[[Report], None]) -> None:
@@ -57,12 +58,9 @@ class FciArm:
             on_report: Called with each report, from a thread of its own.
         """
         self._on_report = on_report
-        # The robot's clock may run faster than the trajectory's by as much.
-        margin = 1.0 / (1.0 + RobotClock.MAX_RATE_CHANGE)
-        self._limits = robot_limits().subset(ARM_JOINTS).scaled(margin)
-        self._rehearsal = JointTrajectoryController(
-            ARM_JOINTS, [0.0] * len(ARM_JOINTS), self._limits
-        )
+        self._limits = loop_limits()
+        self._rehearsal = self._before = self._holding([0.0] * len(ARM_JOINTS))
+        self._refused = 0
         context = multiprocessing.get_context('spawn')
         command_source, self._commands = context.Pipe(duplex=False)
         self._reports, report_sink = context.Pipe(duplex=False)
@@ -128,16 +126,14 @@ class FciArm:
                 raise TrajectoryRejected(
                     f'the control process has been silent for {self.silence():.2f} s'
                 )
-            now_ns = report.clock_ns + round(self.silence() * 1e9)
-            if report.mode is FciMode.HOLDING and not self._rehearsal.is_active(now_ns):
-                self._rehearsal.hold(report.desired_positions)
+            splice_ns = report.clock_ns + round(self.silence() * 1e9) + _LEAD_NS
+            self._catch_up(report, splice_ns)
+            if trajectory is None and splice_ns < self._rehearsal.end_ns:
+                state = self._rehearsal.sample(splice_ns)
+                trajectory = stop_ramp(state, self._limits.scaled(RAMP_SCALE))
+                stamp_ns = splice_ns
             if trajectory is not None:
-                self._follow(trajectory, stamp_ns, now_ns)
-            elif self._rehearsal.is_active(now_ns):
-                begin_ns = now_ns + _RAMP_LEAD_NS
-                state = self._rehearsal.sample(begin_ns)
-                ramp = stop_ramp(state, self._limits.scaled(RAMP_SCALE))
-                self._follow(ramp, begin_ns, now_ns)
+                self._follow(trajectory, stamp_ns, splice_ns)
 
     def recover(self, timeout: float) -> str:
         """Clear the robot's errors and take control again; wait for the outcome.
@@ -175,12 +171,21 @@ class FciArm:
             self._process.join()
         self._reader.join()
 
-    def _follow(self, trajectory: JointTrajectory, stamp_ns: int, now_ns: int) -> None:
-        trial = copy.copy(self._rehearsal)
-        trial.accept(trajectory, stamp_ns, now_ns)
-        check_commands(self._rehearsal, trial, now_ns, self._limits)
-        self._send(Follow(trajectory, stamp_ns))
-        self._rehearsal = trial
+    def _holding(self, positions: Sequence[float]) -> Commands:
+        return Commands(JointTrajectoryController(ARM_JOINTS, positions, self._limits))
+
+    def _catch_up(self, report: Report, splice_ns: int) -> None:
+        """Let the rehearsal be where the control process is."""
+        if report.rejected > self._refused:
+            self._refused, self._rehearsal = report.rejected, self._before
+        if report.mode is FciMode.HOLDING and splice_ns >= self._rehearsal.end_ns:
+            self._rehearsal = self._holding(report.desired_positions)
+
+    def _follow(self, trajectory: JointTrajectory, stamp_ns: int, splice_ns: int) -> None:
+        trial = self._rehearsal.followed_by(trajectory, stamp_ns, splice_ns, self._limits)
+        check_commands(self._rehearsal, trial, splice_ns, self._limits)
+        self._send(Follow(trajectory, stamp_ns, splice_ns))
+        self._before, self._rehearsal = self._rehearsal, trial
 
     def _send(self, command: Follow | Recover | Finish) -> None:
         try:

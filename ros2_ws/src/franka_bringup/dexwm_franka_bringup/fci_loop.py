@@ -16,12 +16,10 @@ import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
+import numpy as np
 import pylibfranka as franka
 
-from dexwm.control.joint_trajectory_controller import (
-    JointTrajectoryController,
-    TrajectoryRejected,
-)
+from dexwm.control.joint_trajectory_controller import TrajectoryRejected
 from dexwm.robot.joints import ARM_JOINTS
 from dexwm_franka_bringup.fci_messages import (
     FciMode,
@@ -31,7 +29,9 @@ from dexwm_franka_bringup.fci_messages import (
     Recover,
     Report,
 )
-from dexwm_franka_bringup.robot_clock import RobotClock
+from dexwm_franka_bringup.real_time import lock_memory, pin, take_priority
+from dexwm_franka_bringup.robot_clock import RobotClock, loop_limits
+from dexwm_franka_bringup.smooth_commands import PERIOD_NS, SmoothCommands
 
 LIBFRANKA_ERRORS = (
     franka.FrankaException,
@@ -69,9 +69,9 @@ class FciLoop:
         self._reports = reports
         os.set_blocking(reports.fileno(), False)
         self._robot: franka.Robot | None = None
-        self._controller = JointTrajectoryController(ARM_JOINTS, [0.0] * len(ARM_JOINTS))
+        self._motion = SmoothCommands(loop_limits(), np.zeros(len(ARM_JOINTS)))
         self._clock = RobotClock()
-        self._report = Report(FciMode.CONNECTING, real_time_priority=_take_priority())
+        self._report = Report(FciMode.CONNECTING, real_time_priority=take_priority(_PRIORITY))
         self._period_ns = round(1e9 / settings.report_rate)
         self._next_report_ns = 0
         self._finishing = False
@@ -129,7 +129,7 @@ class FciLoop:
                 franka.ControllerMode.JointImpedance
             )
             state, _ = control.readOnce()
-            self._controller.hold(state.q_d)
+            self._motion.hold(np.array(state.q_d))
             self._clock.set(time.time_ns())
             # A collection in mid-motion would cost cycles.
             gc.collect()
@@ -143,19 +143,19 @@ class FciLoop:
 
     def _cycle(self, control: franka.ActiveControlBase, state: franka.RobotState) -> None:
         """Answer the robot's states until finished; libfranka's exceptions end it, too."""
-        controller, clock = self._controller, self._clock
-        now_ns, finished = clock.now_ns, False
+        motion, clock = self._motion, self._clock
+        now_ns, finished, skipped = clock.now_ns, False, 0
         cycles, missed = self._report.cycles, self._report.missed_cycles
         while not finished:
-            finished = self._finishing and not controller.is_active(now_ns)
-            command = franka.JointPositions(controller.sample(now_ns).positions.tolist())
+            finished = self._finishing and not motion.is_active(now_ns)
+            command = franka.JointPositions(motion.command(now_ns, skipped).tolist())
             command.motion_finished = finished
             control.writeOnce(command)
             cycles += 1
             # From here to the next state there is time for the rest.
             system_ns = time.time_ns()
             if system_ns >= self._next_report_ns:
-                active = controller.is_active(now_ns)
+                active = motion.is_active(now_ns)
                 self._report = replace(
                     self._report,
                     mode=FciMode.MOVING if active else FciMode.HOLDING,
@@ -170,10 +170,11 @@ class FciLoop:
                 return
             state, passed = control.readOnce()
             passed_ns = round(passed.to_sec() * 1e9)
-            missed += max(0, round(passed_ns * 1e-6) - 1)
+            skipped = max(0, round(passed_ns / PERIOD_NS) - 1)
+            missed += skipped
             system_ns = time.time_ns()
             now_ns = clock.advance(passed_ns, system_ns)
-            if not controller.is_active(now_ns):
+            if not motion.is_active(now_ns):
                 clock.set(system_ns)
                 now_ns = clock.now_ns
 
@@ -233,7 +234,7 @@ class FciLoop:
             self._recover = True
         elif self._report.mode in (FciMode.HOLDING, FciMode.MOVING):
             try:
-                self._controller.accept(command.trajectory, command.stamp_ns, self._clock.now_ns)
+                self._motion.accept(command.trajectory, command.stamp_ns, command.splice_ns)
             except TrajectoryRejected as error:
                 self._report = replace(
                     self._report,
@@ -267,16 +268,9 @@ def run(settings: FciSettings, commands: Connection, reports: Connection) -> Non
     """Main function of the control process."""
     # Ctrl-C reaches the whole process group; when to end is the node's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pin(settings.cpu)
+    lock_memory()
     FciLoop(settings, commands, reports).run()
-
-
-def _take_priority() -> bool:
-    """Ask for real-time priority; whether it was granted."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
-    except PermissionError:
-        return False
-    return True
 
 
 def _describe(state: franka.RobotState, problem: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass, field
 
 from dexwm.control.trajectory import JointTrajectory
@@ -24,6 +25,7 @@ class FciSettings:
     Attributes:
         robot_ip: Address of the robot.
         realtime: `enforce` or `ignore`: libfranka's demand for a real-time kernel.
+        cpu: Processor to run on; negative: any.
         report_rate: Reports sent back (Hz).
         connect_timeout: How long to try to reach the robot at the start (s).
         joint_stiffness: Stiffness of the joint impedance controller (7), N m/rad.
@@ -35,6 +37,7 @@ class FciSettings:
 
     robot_ip: str
     realtime: str
+    cpu: int
     report_rate: float
     connect_timeout: float
     joint_stiffness: tuple[float, ...]
@@ -46,6 +49,9 @@ class FciSettings:
     def __post_init__(self) -> None:
         if self.realtime not in ('enforce', 'ignore'):
             raise ValueError(f'realtime is {self.realtime!r}; it must be enforce or ignore.')
+        available = os.sched_getaffinity(0)
+        if self.cpu >= 0 and self.cpu not in available:
+            raise ValueError(f'cpu is {self.cpu}; there are {sorted(available)}.')
         for name, length in (
             ('joint_stiffness', 7),
             ('contact_torques', 7),
@@ -60,10 +66,17 @@ class FciSettings:
 
 @dataclass(frozen=True)
 class Follow:
-    """Follow a trajectory of the seven joints, from `stamp_ns` on (system time, ns; 0: now)."""
+    """Follow a trajectory of the seven joints.
+
+    Attributes:
+        trajectory: What to follow.
+        stamp_ns: When it starts, in the control loop's time (ns); 0 means at the splice.
+        splice_ns: When it replaces the trajectory before (ns).
+    """
 
     trajectory: JointTrajectory
     stamp_ns: int
+    splice_ns: int
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class FciNode(Node):
                 'enforce',
                 'enforce or ignore: whether libfranka insists on a real-time kernel.',
             ),
+            cpu=declare('cpu', -1, 'Processor that the control loop runs on; negative: any.'),
             report_rate=declare(
                 'joint_state_rate',
                 100.0,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-_MAX_RATE_CHANGE = 0.02
-_TIME_CONSTANT = 0.5
+from dexwm.robot.joints import ARM_JOINTS, JointLimits, robot_limits
+
+# Accelerations grow with the square of the rate: a stop at 95 % of the limits stays within them.
+_MAX_RATE_CHANGE = 0.025
+_TIME_CONSTANT = 0.2
 
 
 class RobotClock:
@@ -48,3 +51,8 @@ class RobotClock:
         self._rate_change += (wanted - self._rate_change) * min(1.0, passed / _TIME_CONSTANT)
         self._now_ns += passed_ns * (1.0 + self._rate_change)
         return self.now_ns
+
+
+def loop_limits() -> JointLimits:
+    """Limits of the seven joints for trajectories that this clock may run faster."""
+    return robot_limits().subset(ARM_JOINTS).scaled(1.0 / (1.0 + RobotClock.MAX_RATE_CHANGE))

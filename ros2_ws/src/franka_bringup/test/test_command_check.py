@@ -12,6 +12,7 @@ from dexwm.control.joint_trajectory_controller import (
 from dexwm.control.trajectory import JointTrajectory
 from dexwm.robot.joints import ARM_JOINTS, HOME, robot_limits
 from dexwm_franka_bringup.command_check import check_commands
+from dexwm_franka_bringup.smooth_commands import Commands
 
 LIMITS = robot_limits().subset(ARM_JOINTS)
 START = HOME[:7]
@@ -19,12 +20,13 @@ TURN = np.eye(7)[0]
 SECOND = 10**9
 
 
-def check(controller, trajectory, stamp_ns, now_ns):
-    """Accept a trajectory after the check, as the node does."""
-    trial = copy.copy(controller)
-    trial.accept(trajectory, stamp_ns, now_ns)
-    check_commands(controller, trial, now_ns, LIMITS)
-    return trial
+def check(before, trajectory, now_ns):
+    """Check a trajectory that replaces commands without any smoothing."""
+    controller = copy.copy(before.controller)
+    controller.accept(trajectory, now_ns, now_ns)
+    after = Commands(controller)
+    check_commands(before, after, now_ns, LIMITS)
+    return after
 
 
 def quintic(*points):
@@ -41,7 +43,7 @@ def quintic(*points):
 
 @pytest.fixture
 def resting():
-    return JointTrajectoryController(ARM_JOINTS, START)
+    return Commands(JointTrajectoryController(ARM_JOINTS, START))
 
 
 # A quintic from rest to rest over an angle D in T seconds has the extremes 1.875 D/T,
@@ -57,10 +59,10 @@ def test_the_limit_that_binds_first_decides(resting, angle, factor):
     seconds = factor * max(bound.values())
     trajectory = quintic((0.0, 0.0, 0.0, 0.0), (seconds, angle, 0.0, 0.0))
     if factor > 1:
-        check(resting, trajectory, SECOND, SECOND)
+        check(resting, trajectory, SECOND)
     else:
         with pytest.raises(TrajectoryRejected, match=max(bound, key=bound.get)):
-            check(resting, trajectory, SECOND, SECOND)
+            check(resting, trajectory, SECOND)
 
 
 def test_straight_lines_between_positions_are_refused_for_their_jerk(resting):
@@ -68,28 +70,27 @@ def test_straight_lines_between_positions_are_refused_for_their_jerk(resting):
         ARM_JOINTS, np.array([0.0, 2.0]), np.array([START, START + 0.2 * TURN])
     )
     with pytest.raises(TrajectoryRejected, match=r'acceleration .* of fr3_joint1'):
-        check(resting, trajectory, SECOND, SECOND)
+        check(resting, trajectory, SECOND)
 
 
 def test_a_jump_at_the_seam_is_refused_and_a_smooth_seam_is_not(resting):
     first = quintic((0.0, 0.0, 0.0, 0.0), (2.0, 0.5, 0.0, 0.0))
-    moving = check(resting, first, SECOND, SECOND)
+    moving = check(resting, first, SECOND)
     now = 2 * SECOND
     state = moving.sample(now)
     angle, velocity = state.positions[0] - START[0], state.velocities[0]
     goal = (1.5, 0.7, 0.0, 0.0)
     smooth = quintic((0.0, angle, velocity, state.accelerations[0]), goal)
-    check(moving, smooth, now, now)
+    check(moving, smooth, now)
     for jump in ((0.001, 0.0), (0.0, 0.05)):
         broken = quintic((0.0, angle + jump[0], velocity + jump[1], state.accelerations[0]), goal)
         with pytest.raises(TrajectoryRejected, match=r'in 0\.00[0-3] s'):
-            check(moving, broken, now, now)
+            check(moving, broken, now)
 
 
 def test_the_velocity_limit_near_the_end_of_the_range():
     near = START.copy()
     near[0] = LIMITS.upper[0] - 0.02
-    controller = JointTrajectoryController(ARM_JOINTS, near)
     _, highest = LIMITS.velocity_bounds(near)
     assert highest[0] < 0.5
     goal = near - 0.3 * TURN
@@ -100,6 +101,6 @@ def test_the_velocity_limit_near_the_end_of_the_range():
         np.zeros((2, 7)),
         np.zeros((2, 7)),
     )
-    controller.hold(goal)
+    controller = Commands(JointTrajectoryController(ARM_JOINTS, goal))
     with pytest.raises(TrajectoryRejected, match=r'velocity .* of fr3_joint1'):
-        check(controller, trajectory, SECOND, SECOND)
+        check(controller, trajectory, SECOND)

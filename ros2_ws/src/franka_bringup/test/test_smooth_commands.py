@@ -104,7 +104,7 @@ def test_after_missed_cycles_it_joins_the_robots_own_extrapolation(motion, misse
 def test_what_is_too_far_away_is_refused_and_changes_nothing(motion):
     motion.accept(to_rest(0.6, 2.0), 0, T0)
     run(motion, 1, 800)
-    with pytest.raises(TrajectoryRejected, match=r'700 ms late and is 1\.\d+ rad away'):
+    with pytest.raises(TrajectoryRejected, match=r'too far .* fr3_joint1 by 1\.\d+ rad'):
         motion.accept(lasting(-1.0, -1.0, 0.0, 1.0), 0, T0 + 100 * MS)
     commands = run(motion, 801, 1300)
     np.testing.assert_allclose(commands[-1], START + 0.6 * TURN, atol=1e-12)
@@ -115,4 +115,22 @@ def test_two_in_a_row_before_the_first_begins(motion):
     motion.accept(to_rest(0.2, 1.5), 0, T0 + 300 * MS)
     commands = run(motion, 1, 2000)
     np.testing.assert_allclose(commands[-1], START + 0.2 * TURN, atol=1e-12)
+    assert_legal([START] * 3 + commands)
+
+
+def test_a_trajectory_from_a_little_beside_is_joined_smoothly(motion):
+    motion.accept(to_rest(0.6, 2.0), 0, T0)
+    commands = run(motion, 1, 700)
+    # The sender thinks that the arm is 0.02 rad further than it is, and slower.
+    begin = commands[-1][0] - START[0] + 0.02
+    ahead = JointTrajectory(
+        ARM_JOINTS,
+        np.array([0.0, 1.5]),
+        np.array([START + begin * TURN, START + 0.6 * TURN]),
+        np.array([0.2 * TURN, np.zeros(7)]),
+        np.zeros((2, 7)),
+    )
+    motion.accept(ahead, T0 + 700 * MS, T0 + 710 * MS)
+    commands += run(motion, 701, 2000)
+    np.testing.assert_allclose(commands[-1], START + 0.6 * TURN, atol=1e-9)
     assert_legal([START] * 3 + commands)
