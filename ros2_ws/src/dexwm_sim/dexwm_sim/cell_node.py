@@ -42,7 +42,7 @@ from dexwm_sim.simulated_robot import RobotSnapshot, SimulatedRobot, SimulationE
 BASE_FRAME = 'base'
 CELL_STATE_RATE = 20
 # What a physics that is late catches up with. A libfranka client must see every millisecond.
-MAX_BACKLOG_NS = {'sim': 200_000_000, 'fci': 1_000_000}
+MAX_BACKLOG_NS = 200_000_000
 # How long one Python thread may keep the others waiting (s). The physics needs the interpreter
 # 500 times a second; the default of 5 ms would cost it its pace.
 SWITCH_INTERVAL = 2e-4
@@ -72,7 +72,7 @@ class CellNode(Node):
         self._snapshots_per_state = max(1, round(rate / CELL_STATE_RATE))
         self._steps = 0
         self._snapshots: queue.SimpleQueue[RobotSnapshot | None] = queue.SimpleQueue()
-        self._loop = RealTimeLoop(self._step, step_ns, MAX_BACKLOG_NS[arm])
+        self._loop = RealTimeLoop(self._step, step_ns, MAX_BACKLOG_NS)
 
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()

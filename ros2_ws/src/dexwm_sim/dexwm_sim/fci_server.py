@@ -15,7 +15,6 @@ import contextlib
 import multiprocessing
 import signal
 import threading
-import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import RawArray
@@ -40,10 +39,9 @@ FCI_PERIOD = 0.001
 
 # The hand's servos need no more than this many commands in FCI periods.
 _HAND_PERIODS = 2
-# A robot's controller does not wait for other programs; a client's loop goes before it.
-_PHYSICS_PRIORITY, _PROTOCOL_PRIORITY = 70, 75
+# The robot's clock counts cycles: what delays the protocol makes it slow.
+_PROTOCOL_PRIORITY = 75
 _STATUS_PERIOD = 0.05
-_STEP_TIMEOUT, _STEP_POLL = 0.5, 5e-5
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 5.0
 
@@ -53,7 +51,6 @@ _STATE = {
     'O_T_EE': (16,),
     'O_dP_EE': (3,),
     'O_J_EE': (6, 7),
-    'time': (1,),
 }
 _COMMAND = {
     'mode_changes': (1,),
@@ -158,7 +155,7 @@ class _ArmInCell(MujocoFrankaSim):
     def state(self) -> dict[str, ArrayLike]:
         """The state as the protocol shows it."""
         self._read_and_publish_state()
-        return {**self.get_robot_state(), 'time': [self.data.time]}
+        return self.get_robot_state()
 
     def _bind_self_collision(self) -> None:
         # It needs one convex hull per link, which the cell's arm does not have.
@@ -175,7 +172,6 @@ class _ArmElsewhere:
         self._state = _Record(memories.state, _STATE)
         self._record = _Record(memories.command, _COMMAND)
         self._lock = threading.Lock()
-        self._seen = threading.local()
         first = self._state.read()
         assert first is not None, 'the physics shows its state before the protocol starts'
         self._command: dict[str, ArrayLike] = {
@@ -188,19 +184,8 @@ class _ArmElsewhere:
         }
 
     def get_robot_state(self) -> dict[str, Any]:
-        """The next state that this thread has not seen yet.
-
-        A physics that is late makes the protocol late, too: the robot's time is one. A physics
-        that stands still is shown as it is.
-        """
-        seen, end = getattr(self._seen, 'time', None), time.monotonic() + _STEP_TIMEOUT
-        while True:
-            state: dict[str, Any] = dict(self._state.read() or {})
-            now = state.pop('time')[0]
-            if now != seen or time.monotonic() > end:
-                self._seen.time = now
-                return {**state, 'self_collision': None}
-            time.sleep(_STEP_POLL)
+        """The newest state of the physics, which keeps its own time."""
+        return {**(self._state.read() or {}), 'self_collision': None}
 
     def set_control_mode(self, mode: ControlMode) -> None:
         with self._lock:
@@ -234,8 +219,8 @@ class _ArmElsewhere:
 class FciRobot(SimulatedRobot):
     """A cell whose arm obeys libfranka clients and whose hand follows trajectories.
 
-    One step is one period of the interface. Step it in real time and never catch up: a client
-    must see every millisecond once.
+    One step is one period of the interface, but physics and protocol each keep real time by
+    themselves: waiting for one another would cost more than a millisecond has.
     """
 
     def __init__(self, config: SceneConfig, address: str) -> None:
@@ -248,7 +233,6 @@ class FciRobot(SimulatedRobot):
         Raises:
             SimulationError: If the address cannot be listened on.
         """
-        self._priority = take_priority(_PHYSICS_PRIORITY)
         super().__init__(Cell(config, timestep=FCI_PERIOD, arm_servos=False), arm_controller=False)
         self._arm = _ArmInCell(self.cell)
         self._steps = 0
@@ -289,7 +273,6 @@ class FciRobot(SimulatedRobot):
         status = self._status.read() or {name: np.zeros(1) for name in _STATUS}
         return {
             **super().diagnostics(),
-            'real_time_priority': str(self._priority),
             'fci_client_connected': str(bool(status['connected'][0])),
             'fci_client_in_control': str(bool(status['in_control'][0])),
             'fci_command_success_rate': f'{status["success_rate"][0]:.2f}',
