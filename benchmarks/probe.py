@@ -62,7 +62,7 @@ class Recording:
         states: Time of arrival (monotonic, s), simulated time (s) and reported real-time factor
             of each /cell/state.
         commands: By controller, when its trajectories were published (system time, ns).
-        statuses: Stamp (ns) and status of all diagnostics, by name of the status.
+        statuses: Time of arrival (monotonic, ns) and status of all diagnostics, by name.
         motions: Plans executed, one after the other.
         failures: Code and reason of each plan that failed.
     """
@@ -196,9 +196,9 @@ class Probe:
         self.recording.commands.setdefault(controller, []).append(info['source_timestamp'])
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        stamp_ns = _nanoseconds(message.header.stamp)
+        now_ns = time.monotonic_ns()
         for status in message.status:
-            self.recording.statuses.setdefault(status.name, []).append((stamp_ns, status))
+            self.recording.statuses.setdefault(status.name, []).append((now_ns, status))
 
 
 def _nanoseconds(stamp: Any) -> int:

@@ -28,7 +28,7 @@ class GrabberStatus:
         malformed: frames that were dropped because they were no picture.
         failures: how often the source failed or did not open.
         rate: frames delivered a second, over the last ones since the source was opened.
-        age: time since the capture of the last frame, s; None before the first.
+        age: time since the last frame came, s; None before the first.
         problem: why no frames come now; None while they do.
         last_malformed: what was wrong with the last malformed frame; None where none was.
     """
@@ -77,7 +77,7 @@ class CameraGrabber:
         self._frames = self._malformed = self._failures = 0
         self._problem: str | None = 'no frame yet'
         self._last_malformed: str | None = None
-        self._stamp_ns: int | None = None
+        self._frame_at: float | None = None
         self._times: deque[float] = deque(maxlen=_RATE_WINDOW)
         self._crash: BaseException | None = None
 
@@ -111,7 +111,7 @@ class CameraGrabber:
                 self._malformed,
                 self._failures,
                 (len(self._times) - 1) / span if span > 0 else 0.0,
-                None if self._stamp_ns is None else (time.time_ns() - self._stamp_ns) * 1e-9,
+                None if self._frame_at is None else time.monotonic() - self._frame_at,
                 self._problem,
                 self._last_malformed,
             )
@@ -145,8 +145,8 @@ class CameraGrabber:
         self._deliver(frame)
         with self._lock:
             self._frames += 1
-            self._stamp_ns = frame.stamp_ns
-            self._times.append(time.monotonic())
+            self._frame_at = time.monotonic()
+            self._times.append(self._frame_at)
             recovered = self._problem is not None and self._failures > 0
             self._problem = None
         if recovered:

@@ -35,8 +35,8 @@ PACKAGE = 'dexwm_planner'
 CAMERA_NAMESPACE = '/camera/color'
 
 _SPEED_IN_SIMULATION = 0.5
-# Through the FCI, the robot counts its own milliseconds, and where they take longer than one each
-# it falls behind. So what costs time is kept cheap, and motions are as slow as on the robot.
+# Through the FCI, a busy machine makes the simulated robot's seconds long. So what costs time is
+# kept cheap; motions are as slow as on the robot.
 _SPEED_THROUGH_FCI = 0.2
 _JOINT_STATE_RATE_THROUGH_FCI = 50.0
 # A simulator shares its cores with everything else: its messages may be late (s).
@@ -135,7 +135,7 @@ def cell_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec
         specs += _simulated_robot(values, context)
     if values['camera'] != 'none':
         specs.append(_camera(values))
-    return (*specs, _trajectory(values))
+    return tuple(_with_clock(spec, values) for spec in (*specs, _trajectory(values)))
 
 
 def pick_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
@@ -157,7 +157,7 @@ def pick_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec
     }
     remappings = _camera_remappings(values)
     pick = NodeSpec('dexwm_sim', 'pick', 'pick', parameters, remappings, OnExit.FINISH)
-    return (*specs, pick)
+    return (*specs, _with_clock(pick, values))
 
 
 CELL = Graph('cell', 'robot cell, camera and trajectory node', CELL_ARGUMENTS, cell_nodes)
@@ -172,6 +172,13 @@ GRAPHS = {graph.name: graph for graph in (CELL, PICK)}
 
 def _is_simulated(values: Mapping[str, Any]) -> bool:
     return values['arm'] != 'franka_ros2'
+
+
+def _with_clock(spec: NodeSpec, values: Mapping[str, Any]) -> NodeSpec:
+    """The node with ROS time from where the graph has it."""
+    if values['arm'] != 'fci':
+        return spec
+    return replace(spec, parameters={**spec.parameters, 'use_sim_time': True})
 
 
 def _simulated_robot(values: Mapping[str, Any], context: RunContext) -> list[NodeSpec]:

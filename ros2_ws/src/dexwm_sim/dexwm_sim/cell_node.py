@@ -21,9 +21,10 @@ from geometry_msgs.msg import Pose
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
@@ -46,6 +47,7 @@ MAX_BACKLOG_NS = 200_000_000
 # How long one Python thread may keep the others waiting (s). The physics needs the interpreter
 # 500 times a second; the default of 5 ms would cost it its pace.
 SWITCH_INTERVAL = 2e-4
+CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 SLOW_RTF = 0.99
 SIGNAL_LATENCY = 0.2
 """How long a signal to stop may go unnoticed (s)."""
@@ -72,7 +74,7 @@ class CellNode(Node):
         self._snapshots_per_state = max(1, round(rate / CELL_STATE_RATE))
         self._steps = 0
         self._snapshots: queue.SimpleQueue[RobotSnapshot | None] = queue.SimpleQueue()
-        self._loop = RealTimeLoop(self._step, step_ns, MAX_BACKLOG_NS)
+        self._loop = RealTimeLoop(self._step, step_ns, MAX_BACKLOG_NS, self._robot.clock)
 
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
@@ -80,6 +82,10 @@ class CellNode(Node):
         self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
         self._cell_states = self.create_publisher(CellState, '/cell/state', 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        # Where the simulated robot's time is its own, everybody else's is that, too.
+        self._clock_publisher = (
+            self.create_publisher(Clock, '/clock', CLOCK_QOS) if self._robot.clock else None
+        )
         for controller in self._robot.controllers:
             self._listen(controller)
         self.create_service(Trigger, '~/reset', self._reset)
@@ -193,6 +199,8 @@ class CellNode(Node):
         count = 0
         while (snapshot := self._snapshots.get()) is not None:
             stamp = Time(nanoseconds=snapshot.stamp_ns).to_msg()
+            if self._clock_publisher is not None:
+                self._clock_publisher.publish(Clock(clock=stamp))
             self._joint_states.publish(self._joint_state(snapshot, stamp))
             if count % self._snapshots_per_state == 0:
                 self._cell_states.publish(self._cell_state(snapshot, stamp))

@@ -7,6 +7,11 @@ reflexes, self-collision avoidance, and Cartesian motions.
 
 Protocol and physics need the interpreter a thousand times a second each, so the protocol runs in
 a process of its own and they meet in shared memory.
+
+Time is the robot's: the number of its cycles, a millisecond each. franka-sim stretches a cycle
+until the answer of a client is in, so on a busy machine a second of the robot takes longer than
+one on the wall. The physics follows the cycles, and so does ROS time (`/clock`): being slow then
+slows everything alike, and no motion falls behind its trajectory.
 """
 
 from __future__ import annotations
@@ -15,9 +20,11 @@ import contextlib
 import multiprocessing
 import signal
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.sharedctypes import RawArray
+from multiprocessing.sharedctypes import RawArray, RawValue
 from typing import Any
 
 import mujoco
@@ -25,6 +32,7 @@ import numpy as np
 from franka_sim.control_modes import ControlMode
 from franka_sim.franka_sim_server import FrankaSimServer
 from franka_sim.mujoco_franka_sim import MujocoFrankaSim
+from franka_sim.robot_state import RobotState
 from numpy.typing import ArrayLike, NDArray
 
 from dexwm.robot.joints import ARM
@@ -37,11 +45,18 @@ from dexwm_sim.simulated_robot import HAND_CONTROLLER, SimulatedRobot, Simulatio
 FCI_PERIOD = 0.001
 """Period of the interface, and step of the physics behind it (s)."""
 
+FCI_PERIOD_NS = 1_000_000
+
 # The hand's servos need no more than this many commands in FCI periods.
 _HAND_PERIODS = 2
-# The robot's clock counts cycles: what delays the protocol makes it slow.
 _PROTOCOL_PRIORITY = 75
 _STATUS_PERIOD = 0.05
+_IDLE_PERIOD = 0.005
+# How many cycles the protocol may be ahead of the physics, and how it waits (s). A client gives up
+# after a second without a state.
+_LAG = 4
+_WAIT = 0.0002
+_LONGEST_WAIT = 0.5
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 5.0
 
@@ -117,6 +132,8 @@ class _Memories:
     state: Any
     command: Any
     status: Any
+    cycles: Any
+    simulated: Any
 
 
 class _ArmInCell(MujocoFrankaSim):
@@ -171,6 +188,8 @@ class _ArmElsewhere:
         self.dt = FCI_PERIOD
         self._state = _Record(memories.state, _STATE)
         self._record = _Record(memories.command, _COMMAND)
+        self._cycles, self._simulated = memories.cycles, memories.simulated
+        self._stands_still_at = 0
         self._lock = threading.Lock()
         first = self._state.read()
         assert first is not None, 'the physics shows its state before the protocol starts'
@@ -183,8 +202,19 @@ class _ArmElsewhere:
             'ee_transform': np.eye(4).ravel(),
         }
 
+    def pass_time(self, cycles: int) -> None:
+        """Let the physics come to this cycle, and wait for it where it is far behind."""
+        self._cycles.value = cycles
+        begun, simulated = time.monotonic(), self._simulated.value
+        # Physics that stands still, before its start or after its end, is not waited for.
+        while self._stands_still_at < simulated < cycles - _LAG:
+            time.sleep(_WAIT)
+            simulated = self._simulated.value
+            if time.monotonic() - begun > _LONGEST_WAIT:
+                self._stands_still_at = simulated
+
     def get_robot_state(self) -> dict[str, Any]:
-        """The newest state of the physics, which keeps its own time."""
+        """The newest state of the physics."""
         return {**(self._state.read() or {}), 'self_collision': None}
 
     def set_control_mode(self, mode: ControlMode) -> None:
@@ -216,11 +246,50 @@ class _ArmElsewhere:
         self._record.write(self._command)
 
 
+class _Server(FrankaSimServer):
+    """franka-sim's server with a clock that never stops, as a robot's: with no client, too."""
+
+    def __init__(self, address: str, arm: _ArmElsewhere) -> None:
+        self._arm_elsewhere = arm
+        super().__init__(
+            host=address,
+            physics_sim=arm,
+            enable_gripper=False,
+            enforce_comm_constraints=True,
+            enforce_motion_limits=True,
+        )
+        self.robot_state = _RobotState(arm)
+
+    def reset_state(self) -> None:
+        cycles = self.robot_time
+        super().reset_state()
+        self.robot_state = _RobotState(self._arm_elsewhere, cycles)
+
+    @property
+    def robot_time(self) -> int:
+        """Cycles since the start."""
+        return self.robot_state.state['message_id']
+
+
+class _RobotState(RobotState):
+    """The state that the protocol sends; its cycles go on counting from client to client."""
+
+    def __init__(self, arm: _ArmElsewhere, cycles: int = 1) -> None:
+        super().__init__()
+        self._arm = arm
+        self._message_id = cycles - 1
+        self.update()
+
+    def update(self) -> None:
+        super().update()
+        self._arm.pass_time(self._message_id)
+
+
 class FciRobot(SimulatedRobot):
     """A cell whose arm obeys libfranka clients and whose hand follows trajectories.
 
-    One step is one period of the interface, but physics and protocol each keep real time by
-    themselves: waiting for one another would cost more than a millisecond has.
+    One step is one period of the interface. The physics follows the protocol's cycles, which wait
+    only if it falls behind by several: waiting each time would cost more than a millisecond has.
     """
 
     def __init__(self, config: SceneConfig, address: str) -> None:
@@ -236,7 +305,9 @@ class FciRobot(SimulatedRobot):
         super().__init__(Cell(config, timestep=FCI_PERIOD, arm_servos=False), arm_controller=False)
         self._arm = _ArmInCell(self.cell)
         self._steps = 0
-        memories = _Memories(*map(_Record.memory, (_STATE, _COMMAND, _STATUS)))
+        records = map(_Record.memory, (_STATE, _COMMAND, _STATUS))
+        memories = _Memories(*records, RawValue('Q', 0), RawValue('Q', 0))
+        self._cycles, self._simulated = memories.cycles, memories.simulated
         self._state = _Record(memories.state, _STATE)
         self._commands = _Record(memories.command, _COMMAND)
         self._status = _Record(memories.status, _STATUS)
@@ -254,6 +325,16 @@ class FciRobot(SimulatedRobot):
             problem = 'its process ended'
         if problem:
             raise SimulationError(f'No FCI server on {address}: {problem}')
+
+    def step(self, stamp_ns: int) -> None:
+        """Advance by one cycle; see `SimulatedRobot.step`."""
+        super().step(stamp_ns)
+        self._simulated.value = self.stamp_ns // FCI_PERIOD_NS
+
+    @property
+    def clock(self) -> Callable[[], int]:
+        """The robot's time (ns)."""
+        return lambda: self._cycles.value * FCI_PERIOD_NS
 
     def reset(self) -> None:
         """Put the scene back to its start.
@@ -314,13 +395,7 @@ def _serve(address: str, memories: _Memories, lifeline: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     take_priority(_PROTOCOL_PRIORITY)
     lock_memory()
-    server = FrankaSimServer(
-        host=address,
-        physics_sim=_ArmElsewhere(memories),
-        enable_gripper=False,
-        enforce_comm_constraints=True,
-        enforce_motion_limits=True,
-    )
+    server = _Server(address, _ArmElsewhere(memories))
     try:
         server._bind_listener()
     except OSError as error:
@@ -330,7 +405,7 @@ def _serve(address: str, memories: _Memories, lifeline: Connection) -> None:
     lifeline.send('')
     status = _Record(memories.status, _STATUS)
     with contextlib.suppress(OSError):
-        while not lifeline.poll(_STATUS_PERIOD):
+        while not lifeline.poll(0.0):
             status.write(
                 {
                     'connected': [server.client_socket is not None],
@@ -338,4 +413,17 @@ def _serve(address: str, memories: _Memories, lifeline: Connection) -> None:
                     'success_rate': [server.comm.success_rate],
                 }
             )
+            _let_time_pass(server, _STATUS_PERIOD)
     server.stop()
+
+
+def _let_time_pass(server: _Server, seconds: float) -> None:
+    """Sleep; where no client makes cycles go by, they do so by the clock on the wall."""
+    begun, counted = time.monotonic(), 0
+    while (passed := time.monotonic() - begun) < seconds:
+        due = round(passed / FCI_PERIOD)
+        if not server.transmitting_state:
+            for _ in range(due - counted):
+                server.robot_state.update()
+        counted = due
+        time.sleep(_IDLE_PERIOD)

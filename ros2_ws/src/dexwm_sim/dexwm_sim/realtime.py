@@ -1,4 +1,4 @@
-"""Simulated time in step with the clock on the wall."""
+"""Simulated time in step with a clock: the one on the wall, or a simulated robot's."""
 
 from __future__ import annotations
 
@@ -100,16 +100,25 @@ class RealTimeLoop:
     Runs until `stop`, or until the step raises: the error is kept for `check`.
     """
 
-    def __init__(self, step: Callable[[int], None], step_ns: int, max_backlog_ns: int) -> None:
+    def __init__(
+        self,
+        step: Callable[[int], None],
+        step_ns: int,
+        max_backlog_ns: int,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
         """Prepare; `start` starts the thread.
 
         Args:
-            step: Called for each step with the system time (ns) that the state before it
-                stands for.
+            step: Called for each step with the time (ns) that the state before it stands for:
+                system time, or that of `clock`.
             step_ns: Length of a step (ns).
             max_backlog_ns: What may be caught up with (ns); see `Pacer`.
+            clock: A time that does not jump (ns) to keep step with; None: the system's.
         """
         self._step = step
+        self._clock = clock or time.monotonic_ns
+        self._follows_system = clock is None
         self._pacer = Pacer(step_ns, max_backlog_ns)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name='physics', daemon=True)
@@ -123,7 +132,7 @@ class RealTimeLoop:
 
     def real_time_factor(self) -> float:
         """Time simulated over time passed during the last second."""
-        return self._pacer.real_time_factor(time.monotonic_ns())
+        return self._pacer.real_time_factor(self._clock())
 
     def start(self) -> None:
         """Start the thread."""
@@ -146,20 +155,22 @@ class RealTimeLoop:
 
     def _run(self) -> None:
         pacer = self._pacer
-        pacer.start(time.monotonic_ns())
+        pacer.start(self._clock())
         try:
             while not self._stopping.is_set():
                 self._read_offset()
-                for _ in range(pacer.due(time.monotonic_ns())):
+                for _ in range(pacer.due(self._clock())):
                     self._step(pacer.time_ns + self._offset_ns)
                     pacer.advance()
-                wait = pacer.wait_ns(time.monotonic_ns())
+                wait = pacer.wait_ns(self._clock())
                 if wait:
                     time.sleep(wait * 1e-9)
         except BaseException as error:  # Whatever it is, the main thread must hear of it.
             self._error = error
 
     def _read_offset(self) -> None:
+        if not self._follows_system:
+            return
         before = time.monotonic_ns()
         system = time.time_ns()
         if time.monotonic_ns() - before < _CLOCK_PAIR_NS or not self._offset_ns:

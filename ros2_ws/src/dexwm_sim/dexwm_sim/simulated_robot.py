@@ -90,7 +90,7 @@ class SimulatedRobot:
 
     @property
     def stamp_ns(self) -> int:
-        """System time that the present state stands for (ns); 0 before the first step."""
+        """Time that the present state stands for (ns); 0 before the first step."""
         return self._stamp_ns
 
     def accept(self, controller: str, trajectory: JointTrajectory | None, stamp_ns: int) -> None:
@@ -99,7 +99,7 @@ class SimulatedRobot:
         Args:
             controller: Name of the controller.
             trajectory: What to follow.
-            stamp_ns: System time of the trajectory's start (ns); 0 means now.
+            stamp_ns: Time of the trajectory's start (ns); 0 means now.
 
         Raises:
             TrajectoryRejected: With the reason; what ran before still runs.
@@ -110,7 +110,7 @@ class SimulatedRobot:
         """Advance by one step of the physics.
 
         Args:
-            stamp_ns: System time that the state before the step stands for (ns).
+            stamp_ns: Time that the state before the step stands for (ns).
 
         Raises:
             SimulationError: If the physics diverged.
@@ -157,6 +157,11 @@ class SimulatedRobot:
             self._wanted_reset = reset
             if not done.wait(_RESET_TIMEOUT):
                 raise SimulationError('The physics does not run: nothing was reset.')
+
+    @property
+    def clock(self) -> Callable[[], int] | None:
+        """The robot's own time (ns), to be that of the simulation; None: the system's."""
+        return None
 
     def close(self) -> None:
         """End what goes on besides the steps."""

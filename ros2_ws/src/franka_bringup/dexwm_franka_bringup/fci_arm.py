@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import threading
 import time
@@ -60,7 +61,9 @@ class FciArm:
         self._on_report = on_report
         self._limits = loop_limits()
         self._rehearsal = self._before = self._holding([0.0] * len(ARM_JOINTS))
-        self._refused = 0
+        self._refused = self._splice_ns = 0
+        # A simulated robot's milliseconds can be long, but not short.
+        self._longest_silence = 1.0 / settings.report_rate if settings.robot_time else math.inf
         context = multiprocessing.get_context('spawn')
         command_source, self._commands = context.Pipe(duplex=False)
         self._reports, report_sink = context.Pipe(duplex=False)
@@ -126,7 +129,7 @@ class FciArm:
                 raise TrajectoryRejected(
                     f'the control process has been silent for {self.silence():.2f} s'
                 )
-            splice_ns = report.clock_ns + round(self.silence() * 1e9) + _LEAD_NS
+            splice_ns = self._splice_ns = max(self._splice_ns, self._now_ns(report) + _LEAD_NS)
             self._catch_up(report, splice_ns)
             if trajectory is None and splice_ns < self._rehearsal.end_ns:
                 state = self._rehearsal.sample(splice_ns)
@@ -170,6 +173,10 @@ class FciArm:
             self._process.kill()
             self._process.join()
         self._reader.join()
+
+    def _now_ns(self, report: Report) -> int:
+        """The control loop's time now (ns), or a little later."""
+        return report.clock_ns + round(min(self.silence(), self._longest_silence) * 1e9)
 
     def _holding(self, positions: Sequence[float]) -> Commands:
         return Commands(JointTrajectoryController(ARM_JOINTS, positions, self._limits))

@@ -29,7 +29,7 @@ from dexwm_franka_bringup.fci_messages import (
     Recover,
     Report,
 )
-from dexwm_franka_bringup.real_time import lock_memory, pin, take_priority
+from dexwm_franka_bringup.real_time import lock_memory, take_priority
 from dexwm_franka_bringup.robot_clock import RobotClock, loop_limits
 from dexwm_franka_bringup.smooth_commands import PERIOD_NS, SmoothCommands
 
@@ -130,7 +130,7 @@ class FciLoop:
             )
             state, _ = control.readOnce()
             self._motion.hold(np.array(state.q_d))
-            self._clock.set(time.time_ns())
+            self._clock.set(self._time_ns(state))
             # A collection in mid-motion would cost cycles.
             gc.collect()
             gc.disable()
@@ -145,6 +145,7 @@ class FciLoop:
         """Answer the robot's states until finished; libfranka's exceptions end it, too."""
         motion, clock = self._motion, self._clock
         now_ns, finished, skipped = clock.now_ns, False, 0
+        ros_ns = now_ns
         cycles, missed = self._report.cycles, self._report.missed_cycles
         while not finished:
             finished = self._finishing and not motion.is_active(now_ns)
@@ -153,8 +154,7 @@ class FciLoop:
             control.writeOnce(command)
             cycles += 1
             # From here to the next state there is time for the rest.
-            system_ns = time.time_ns()
-            if system_ns >= self._next_report_ns:
+            if time.monotonic_ns() >= self._next_report_ns:
                 active = motion.is_active(now_ns)
                 self._report = replace(
                     self._report,
@@ -164,7 +164,7 @@ class FciLoop:
                     cycles=cycles,
                     missed_cycles=missed,
                 )
-                self._send_state(state, system_ns)
+                self._send_state(state, ros_ns)
             self._listen(0.0)
             if finished:
                 return
@@ -172,10 +172,10 @@ class FciLoop:
             passed_ns = round(passed.to_sec() * 1e9)
             skipped = max(0, round(passed_ns / PERIOD_NS) - 1)
             missed += skipped
-            system_ns = time.time_ns()
-            now_ns = clock.advance(passed_ns, system_ns)
+            ros_ns = self._time_ns(state)
+            now_ns = clock.advance(passed_ns, ros_ns)
             if not motion.is_active(now_ns):
-                clock.set(system_ns)
+                clock.set(ros_ns)
                 now_ns = clock.now_ns
 
     def _wait_in_fault(self, problem: str) -> str:
@@ -189,7 +189,8 @@ class FciLoop:
                 self._send(self._report)
             else:
                 try:
-                    self._send_state(self._robot.read_once(), time.time_ns())
+                    state = self._robot.read_once()
+                    self._send_state(state, self._time_ns(state))
                 except LIBFRANKA_ERRORS as error:
                     self._robot = None
                     problem = f'{problem}; then the connection was lost: {error}'
@@ -242,12 +243,16 @@ class FciLoop:
                     last_rejection=str(error)[:_REASON_LENGTH],
                 )
 
-    def _send_state(self, state: franka.RobotState, system_ns: int) -> None:
-        self._next_report_ns = system_ns + self._period_ns
+    def _time_ns(self, state: franka.RobotState) -> int:
+        """ROS time of a state that has just come (ns)."""
+        return round(state.time.to_sec() * 1e9) if self._settings.robot_time else time.time_ns()
+
+    def _send_state(self, state: franka.RobotState, ros_ns: int) -> None:
+        self._next_report_ns = time.monotonic_ns() + self._period_ns
         self._send(
             replace(
                 self._report,
-                stamp_ns=system_ns,
+                stamp_ns=ros_ns,
                 positions=tuple(map(float, state.q)),
                 velocities=tuple(map(float, state.dq)),
                 efforts=tuple(map(float, state.tau_J)),
@@ -268,7 +273,6 @@ def run(settings: FciSettings, commands: Connection, reports: Connection) -> Non
     """Main function of the control process."""
     # Ctrl-C reaches the whole process group; when to end is the node's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pin(settings.cpu)
     lock_memory()
     FciLoop(settings, commands, reports).run()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import os
 from dataclasses import dataclass, field
 
 from dexwm.control.trajectory import JointTrajectory
@@ -25,7 +24,7 @@ class FciSettings:
     Attributes:
         robot_ip: Address of the robot.
         realtime: `enforce` or `ignore`: libfranka's demand for a real-time kernel.
-        cpu: Processor to run on; negative: any.
+        robot_time: Whether ROS time is the robot's own (a simulated robot), or the system's.
         report_rate: Reports sent back (Hz).
         connect_timeout: How long to try to reach the robot at the start (s).
         joint_stiffness: Stiffness of the joint impedance controller (7), N m/rad.
@@ -37,7 +36,7 @@ class FciSettings:
 
     robot_ip: str
     realtime: str
-    cpu: int
+    robot_time: bool
     report_rate: float
     connect_timeout: float
     joint_stiffness: tuple[float, ...]
@@ -49,9 +48,6 @@ class FciSettings:
     def __post_init__(self) -> None:
         if self.realtime not in ('enforce', 'ignore'):
             raise ValueError(f'realtime is {self.realtime!r}; it must be enforce or ignore.')
-        available = os.sched_getaffinity(0)
-        if self.cpu >= 0 and self.cpu not in available:
-            raise ValueError(f'cpu is {self.cpu}; there are {sorted(available)}.')
         for name, length in (
             ('joint_stiffness', 7),
             ('contact_torques', 7),
@@ -96,7 +92,7 @@ class Report:
     Attributes:
         mode: What the control process is doing.
         reason: Why it is not in control; empty if it is.
-        stamp_ns: System time of the robot state (ns).
+        stamp_ns: ROS time of the robot state (ns).
         clock_ns: Time in which trajectories are followed (ns); see `RobotClock`.
         positions: Measured joint positions (7), rad.
         velocities: Measured joint velocities (7), rad/s.

@@ -2,7 +2,8 @@
 
 For a robot PC without ros2_control. Takes `/fr3_arm_controller/joint_trajectory`, publishes the
 arm's `/joint_states` and `/diagnostics`. A reflex ends the motion and is reported with its
-reason; only the service `~/recover` takes control again, holding where the arm stands.
+reason; only the service `~/recover` takes control again, holding where the arm stands. With
+`use_sim_time`, ROS time is taken to be the robot's own clock, as the simulated robot has it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import signal
 import threading
+import time
 from collections import deque
 
 import rclpy
@@ -97,7 +99,7 @@ class FciNode(Node):
                 'enforce',
                 'enforce or ignore: whether libfranka insists on a real-time kernel.',
             ),
-            cpu=declare('cpu', -1, 'Processor that the control loop runs on; negative: any.'),
+            robot_time=self.get_parameter('use_sim_time').value,
             report_rate=declare(
                 'joint_state_rate',
                 100.0,
@@ -183,7 +185,7 @@ class FciNode(Node):
 
     def _diagnose(self) -> None:
         report = self._arm.report
-        self._cycles.append((report.stamp_ns, report.cycles))
+        self._cycles.append((time.monotonic_ns(), report.cycles))
         (then_ns, cycles_then), (now_ns, cycles_now) = self._cycles[0], self._cycles[-1]
         rate = (cycles_now - cycles_then) / ((now_ns - then_ns) * 1e-9 or 1.0)
         status = DiagnosticStatus(name='fci: arm', hardware_id='FR3')

@@ -24,23 +24,6 @@ def take_priority(priority: int) -> bool:
     return True
 
 
-def pin(cpu: int) -> None:
-    """Run this thread, and those that it will start, on one processor only.
-
-    Args:
-        cpu: Number of the processor; nothing happens if it is negative.
-
-    Raises:
-        ValueError: If there is no such processor for this process.
-    """
-    if cpu < 0:
-        return
-    available = os.sched_getaffinity(0)
-    if cpu not in available:
-        raise ValueError(f'There is no processor {cpu}; there are {sorted(available)}.')
-    os.sched_setaffinity(0, {cpu})
-
-
 def lock_memory() -> bool:
     """Keep all memory of this process, present and future, from being paged out.
 

@@ -64,12 +64,17 @@ class Fading:
     def within(cls, mismatch: JointState, start_ns: int, limits: JointLimits) -> Fading | None:
         """The shortest one within the budget, None if there is none. Quick: for a 1 kHz loop."""
         q, v = np.abs(mismatch.positions), np.abs(mismatch.velocities)
+        # The acceleration only leads from that of the commands before to that of the trajectory.
+        # One that is not allowed by itself is for `check_commands` to find.
+        a = np.abs(mismatch.accelerations)
+        a = np.where(a <= 2 * limits.acceleration, a, 0.0)
         for t in _DURATIONS:
-            # Bounds of the quintic's extremes. The acceleration only leads from that of the
-            # commands before to that of the trajectory, both of which are allowed.
-            if (6 * q / t**2 + 4 * v / t <= BUDGET * limits.acceleration).all() and (
-                2 * q / t + v <= BUDGET * limits.velocity
-            ).all():
+            # Bounds of the quintic's extremes.
+            if (
+                (2 * q / t + v <= BUDGET * limits.velocity).all()
+                and (6 * q / t**2 + 4 * v / t <= BUDGET * limits.acceleration).all()
+                and (60 * q / t**3 + 36 * v / t**2 + 9 * a / t <= BUDGET * limits.jerk).all()
+            ):
                 return cls.of(mismatch, start_ns, t)
         return None
 
@@ -207,6 +212,8 @@ class SmoothCommands:
         limits = self._limits
         if self._last_ns <= splice_ns:
             before = self._next[-1][1] if self._next else self._commands
+            if self._next and splice_ns < self._next[-1][0]:
+                raise TrajectoryRejected('it would replace another one that is yet to begin')
             commands = before.followed_by(trajectory, stamp_ns, splice_ns, limits)
             self._next.append((splice_ns, commands))
         else:
@@ -224,12 +231,20 @@ class SmoothCommands:
         """
         active = self.is_active(now_ns)
         while self._next and self._next[0][0] <= now_ns:
-            _, self._commands = self._next.popleft()
+            self._begin(*self._next.popleft())
         if missed and active:
             robot = _extrapolated(self._last, (missed + 1) * PERIOD_NS * 1e-9)
             self._commands = self._commands.rejoined(robot, now_ns, self._limits)
         self._last, self._last_ns = self._commands.sample(now_ns), now_ns
         return self._last.positions
+
+    def _begin(self, splice_ns: int, commands: Commands) -> None:
+        """Go over to other commands; they were joined to what was to be commanded then."""
+        here = self._commands.sample(splice_ns)
+        if not _is_negligible(_difference(here, commands.sample(splice_ns))):
+            # Missed cycles have changed that since.
+            commands = commands.rejoined(here, splice_ns, self._limits)
+        self._commands = commands
 
 
 def _is_negligible(mismatch: JointState) -> bool:

@@ -11,8 +11,8 @@ the ramp needs no check of its own. How fast the rate may change follows from wh
 leaves of the acceleration and jerk limits (`_Path`).
 
 How long a stop takes: at the speed scale 0.2 a joint moves at up to 0.2 * 5.26 = 1.05 rad/s (FR3
-joints 5 and 7) with 10 rad/s^2 to brake; the motion itself uses up to 2.5 rad/s^2 of them and 5 %
-are kept in reserve, so in the worst instant 7 rad/s^2 are left: 1.05 / 7 = 0.15 s. Joints 1 to 4
+joints 5 and 7) with 10 rad/s^2 to brake; the motion itself uses up to 2.5 rad/s^2 of them and 7 %
+are kept in reserve, so in the worst instant 6.8 rad/s^2 are left: 1.05 / 6.8 = 0.155 s. Joints 1 to 4
 (0.52 rad/s) need half of that. The rounding of the ramp adds `RAMP_RISE_TIME` = 0.02 s, and
 before it come `MotionConfig.lead` = 0.03 s and up to one grid step: 0.21 s from noticing to rest
 at worst. The time grows with the speed scale.
@@ -34,8 +34,9 @@ from dexwm.robot.joints import JointLimits
 RAMP_RISE_TIME = 0.02
 """Time in which the deceleration of a ramp builds up (s)."""
 
-RAMP_SHARE = 0.95
-"""Part of acceleration and jerk limits that a motion and a ramp use together."""
+RAMP_SHARE = 0.93
+"""Part of acceleration and jerk limits that a motion and a ramp use together; splines between the
+points that are sent exceed the ramp's own acceleration by up to 4 %."""
 
 FASTEST_RAMP = 20.0
 """Largest change of the path rate (1/s): no ramp is shorter than 0.05 s."""
