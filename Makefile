@@ -1,5 +1,7 @@
 # Every target sets up what it needs first: virtual environment, locked packages, workspace.
 #   make pick     a scripted grasp on the simulated robot, through the whole ROS graph
+#   make data     exploratory episodes, made in parallel; goes on where it was stopped
+#   make train    the default world model from nothing, or with RECIPE=FILE one training
 #   make test     lint, types, import contracts and all tests
 #   make bench    measurements, as tables and JSON in runs/bench
 # Arguments of a graph in capitals: make pick ARM=fci SEED=3 OBJECTS=can
@@ -38,6 +40,14 @@ setup: ros2_ws/install/.complete
 .PHONY: pick
 pick: setup
 	@. tools/env.sh && exec python -m dexwm_planner.runner pick $(arguments)
+
+.PHONY: data
+data: setup
+	@. tools/env.sh && exec python -m dexwm_sim.generate $(DATA)
+
+.PHONY: train
+train: setup
+	@. tools/env.sh && $(if $(RECIPE),exec dexwm train $(RECIPE),exec tools/train_default.sh)
 
 .PHONY: lint
 lint: setup

@@ -1,9 +1,9 @@
 """The same motions through libfranka's protocol (`arm:=fci`).
 
 Measured by the FCI node's own diagnostics, which count what its 1 kHz control process did: cycles
-answered a second on the wall, milliseconds of the robot's time without a command of ours, and times at which
-control was lost (a reflex: the server enforces the motion limits and the communication
-constraints of a real arm).
+answered a second on the wall, milliseconds of the robot's time without a command of ours, and
+times at which control was lost (a reflex: the server enforces the motion limits and the
+communication constraints of a real arm).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ NAME = 'dexwm'
 setup(
     name=NAME,
     version='0.1.0',
-    description='DexWM library: robot model, camera geometry and motion control; knows no ROS.',
+    description='DexWM library: world model, robot model and motion control; knows no ROS.',
     license='Apache-2.0',
     maintainer='DexWM for ROS 2 maintainers',
     maintainer_email='dexwm@example.org',
@@ -18,4 +18,5 @@ setup(
     install_requires=['setuptools'],
     python_requires='>=3.11',
     zip_safe=True,
+    entry_points={'console_scripts': ['dexwm = dexwm.cli:main']},
 )

@@ -12,8 +12,8 @@ leaves of the acceleration and jerk limits (`_Path`).
 
 How long a stop takes: at the speed scale 0.2 a joint moves at up to 0.2 * 5.26 = 1.05 rad/s (FR3
 joints 5 and 7) with 10 rad/s^2 to brake; the motion itself uses up to 2.5 rad/s^2 of them and 7 %
-are kept in reserve, so in the worst instant 6.8 rad/s^2 are left: 1.05 / 6.8 = 0.155 s. Joints 1 to 4
-(0.52 rad/s) need half of that. The rounding of the ramp adds `RAMP_RISE_TIME` = 0.02 s, and
+are kept in reserve, so in the worst instant 6.8 rad/s^2 are left: 1.05 / 6.8 = 0.155 s. Joints 1
+to 4 (0.52 rad/s) need half of that. The rounding of the ramp adds `RAMP_RISE_TIME` = 0.02 s, and
 before it come `MotionConfig.lead` = 0.03 s and up to one grid step: 0.21 s from noticing to rest
 at worst. The time grows with the speed scale.
 """

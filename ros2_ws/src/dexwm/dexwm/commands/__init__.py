@@ -1,0 +1,1 @@
+"""Commands of the program `dexwm`, one a module."""

@@ -1,0 +1,1 @@
+"""The world model: encoder, predictor, keypoint head and decoder."""

@@ -1,0 +1,1 @@
+"""Frozen picture encoders, by name."""
