@@ -1,0 +1,1 @@
+"""Episodes, windows of them, and the cache of encoded frames."""

@@ -1,0 +1,178 @@
+"""Batches as models take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from dexwm.data.actions import ActionOptions, conditioning, window_actions
+from dexwm.data.episode import Problem
+from dexwm.data.frame_table import FrameTable
+from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS
+from dexwm.geometry.rotations import inverse_pose, transform_points
+
+
+class _Tensors:
+    """What batches have in common: fields that are tensors, or not there."""
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        changed = {name: function(value) for name, value in values if isinstance(value, Tensor)}
+        return replace(self, **changed)  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """The same batch in memory from which a GPU copies quickly."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass(frozen=True)
+class Batch(_Tensors):
+    """B windows of F frames; K kinds of objects; pixels are those of the input picture.
+
+    Attributes:
+        latents: (B, F, P, D) float32; None where there are pictures.
+        images: (B, F, H, W, 3) uint8, RGB; None where there are latents.
+        actions: (B, F - 1, A) what the model is told, see `dexwm.data.actions.conditioning`.
+        action_rows: (B, F - 1, 44, 3) all of the actions, metres and rad.
+        keypoints_camera: (B, F, 42, 3) in the first frame's camera, metres; zero where unknown.
+        keypoint_pixels: (B, F, 12, 2) of the heat maps' keypoints.
+        keypoint_valid: (B, F, 12) bool, whether they are known and inside the picture.
+        keypoint_supervised: (B,) bool, whether they are a hand's that is in the pictures.
+        object_pixels: (B, F, K, 2) of the objects' centres.
+        object_valid: (B, F, K) bool, whether they are there and inside the picture.
+        object_contact: (B, F, K) bool, whether the hand touches them.
+        seconds: (B, F) since the first frame.
+        source: (B,) which data set of a mixture.
+        episode: (B,) which of its episodes.
+        frame_indices: (B, F) which of its frames.
+        problems: what could not be read, and was replaced by another window.
+    """
+
+    latents: Tensor | None
+    images: Tensor | None
+    actions: Tensor
+    action_rows: Tensor
+    keypoints_camera: Tensor
+    keypoint_pixels: Tensor
+    keypoint_valid: Tensor
+    keypoint_supervised: Tensor
+    object_pixels: Tensor
+    object_valid: Tensor
+    object_contact: Tensor
+    seconds: Tensor
+    source: Tensor
+    episode: Tensor
+    frame_indices: Tensor
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Batch]) -> Batch:
+        """One batch of all windows.
+
+        Raises:
+            RuntimeError: where their shapes differ.
+        """
+        if len(batches) == 1:
+            return batches[0]
+        values = {
+            field.name: torch.cat([getattr(batch, field.name) for batch in batches])
+            for field in fields(cls)
+            if isinstance(getattr(batches[0], field.name), Tensor)
+        }
+        problems = tuple(problem for batch in batches for problem in batch.problems)
+        return replace(batches[0], **values, problems=problems)
+
+
+@dataclass(frozen=True)
+class FrameBatch(_Tensors):
+    """B single frames; K kinds of objects; pixels are those of the input picture.
+
+    Attributes:
+        features: (B, P, D) float16, as the cache holds them.
+        pictures: (B, h, w, 3) uint8, small; None where the cache has none.
+        keypoint_pixels: (B, 42, 2).
+        keypoint_valid: (B, 42) bool, known and inside the picture.
+        keypoint_depths: (B, 42), metres.
+        keypoint_supervised: (B,) bool, whether they are a hand's that is in the picture.
+        object_pixels: (B, K, 2).
+        object_valid: (B, K) bool.
+        object_contact: (B, K) bool.
+    """
+
+    features: Tensor
+    pictures: Tensor | None
+    keypoint_pixels: Tensor
+    keypoint_valid: Tensor
+    keypoint_depths: Tensor
+    keypoint_supervised: Tensor
+    object_pixels: Tensor
+    object_valid: Tensor
+    object_contact: Tensor
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def assemble(
+    table: FrameTable,
+    rows: NDArray[np.int64],
+    options: ActionOptions,
+    *,
+    fps: ArrayLike,
+    supervised: ArrayLike,
+    episode: ArrayLike,
+    frame_indices: NDArray[np.int64],
+    latents: NDArray[np.float16] | None = None,
+    images: NDArray[np.uint8] | None = None,
+) -> Batch:
+    """Gathers B windows of F frames from a table.
+
+    Args:
+        table: truth of the frames.
+        rows: (B, F) places in the table.
+        options: what the model is told.
+        fps: (B,) frames per second of each window's episode.
+        supervised: (B,) whether its keypoints are a hand's that is in the pictures.
+        episode: (B,) its number.
+        frame_indices: (B, F) the frames' numbers in it.
+        latents: (B, F, P, D), or
+        images: (B, F, H, W, 3).
+    """
+    poses = table.T_world_from_camera[rows]
+    T_first_from_world = inverse_pose(poses[:, 0])
+    known = table.keypoint_known[rows]
+    keypoints = transform_points(T_first_from_world[:, None], table.keypoints_world[rows])
+    keypoints = np.where(known[..., None], keypoints, 0).astype(np.float32)
+    actions = window_actions(keypoints, known, poses, options)
+    heatmap_keypoints = list(HEATMAP_KEYPOINTS)
+    seconds = (frame_indices - frame_indices[:, :1]) / np.asarray(fps, np.float64)[:, None]
+    return Batch(
+        latents=None if latents is None else torch.from_numpy(latents).float(),
+        images=None if images is None else torch.from_numpy(images),
+        actions=torch.from_numpy(conditioning(actions, keypoints[:, :-1], options)),
+        action_rows=torch.from_numpy(actions),
+        keypoints_camera=torch.from_numpy(keypoints),
+        keypoint_pixels=torch.from_numpy(table.keypoint_pixels[rows][:, :, heatmap_keypoints]),
+        keypoint_valid=torch.from_numpy(table.keypoint_visible[rows][:, :, heatmap_keypoints]),
+        keypoint_supervised=torch.from_numpy(np.asarray(supervised, bool)),
+        object_pixels=torch.from_numpy(table.object_pixels[rows]),
+        object_valid=torch.from_numpy(table.object_visible[rows]),
+        object_contact=torch.from_numpy(table.object_contact[rows]),
+        seconds=torch.from_numpy(seconds.astype(np.float32)),
+        source=torch.zeros(len(rows), dtype=torch.int64),
+        episode=torch.from_numpy(np.asarray(episode, np.int64)),
+        frame_indices=torch.from_numpy(frame_indices),
+    )

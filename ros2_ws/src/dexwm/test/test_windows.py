@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from dexwm.data.episode import DatasetError
+from dexwm.data.windows import WindowSampler, evaluation_windows
+
+
+def draws(sampler, length, fps, segment, count=200):
+    return np.stack(
+        [
+            sampler.draw(length, fps, segment, np.random.default_rng([count, i]))
+            for i in range(count)
+        ]
+    )
+
+
+def test_windows_as_in_the_paper():
+    windows = draws(WindowSampler(), length=300, fps=30.0, segment=7)
+    assert windows.shape == (200, 9)
+    assert (np.diff(windows, axis=1) > 0).all()
+    assert windows[:, -1].min() >= 210 and windows[:, -1].max() < 240
+    assert len(np.unique(windows[:, -1])) > 20
+    back = windows[:, -1:] - windows[:, :-1]
+    assert back.max() <= 120 and back.max() > 110 and back.min() == 1
+    # Each of the 120 earlier frames is as likely as any other.
+    many = draws(WindowSampler(), 300, 30.0, 9, 3000)
+    shares = np.bincount((many[:, -1:] - many[:, :-1]).ravel(), minlength=121)[1:]
+    assert abs(shares[:60].sum() / shares.sum() - 0.5) < 0.02
+
+
+def test_segments_cover_every_frame_once():
+    sampler = WindowSampler()
+    for length in (7, 10, 23, 80):
+        lasts = [set(draws(sampler, length, 5.0, s, 60)[:, -1]) for s in range(10)]
+        assert set.union(*lasts) == set(range(length))
+        if length >= 10:
+            assert sum(map(len, lasts)) == length
+
+
+def test_frame_rates_mix():
+    sampler = WindowSampler(max_seconds=4.0)
+    for fps in (5.0, 15.0, 30.0):
+        windows = draws(sampler, 1000, fps, 9)
+        reach = (windows[:, -1] - windows[:, 0]) / fps
+        assert reach.max() <= 4.0 and reach.max() > 3.7
+
+
+def test_short_videos_repeat_the_first_index_on_the_left():
+    sampler = WindowSampler()
+    np.testing.assert_array_equal(
+        sampler.draw(4, 30.0, 9, np.random.default_rng(0)), [0, 0, 0, 0, 0, 0, 1, 2, 3]
+    )
+    np.testing.assert_array_equal(sampler.draw(1, 30.0, 0, np.random.default_rng(0)), [0] * 9)
+
+
+@pytest.mark.parametrize('length', [3, 11, 25, 200])
+def test_gaps_are_kept(length):
+    sampler = WindowSampler(frames=5, min_gap_seconds=0.5, max_seconds=6.0)
+    for segment in (0, 4, 9):
+        for window in draws(sampler, length, 5.0, segment, 50):
+            gaps = np.diff(window)
+            assert window.shape == (5,) and window[0] >= 0 and window[-1] < length
+            assert ((gaps >= 2) | ((gaps == 0) & (window[1:] == window[0]))).all()
+            assert window[-1] - window[0] <= 30
+
+
+def test_uniform_windows():
+    sampler = WindowSampler(spacing='uniform', frames=9, max_seconds=4.0)
+    window = sampler.draw(600, 30.0, 9, np.random.default_rng(0))
+    assert set(np.diff(window)) == {15}
+    window = sampler.draw(600, 5.0, 9, np.random.default_rng(0))
+    assert window[-1] - window[0] == 20 and set(np.diff(window)) == {2, 3}
+
+
+def test_the_same_seed_gives_the_same_window():
+    sampler = WindowSampler()
+    a, b, c = (sampler.draw(500, 30.0, 3, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'frames': 1}, 'at least 2 frames'),
+        ({'spacing': 'even'}, 'random, uniform'),
+        ({'max_seconds': 0.0}, 'must be positive'),
+        ({'min_gap_seconds': 1.0}, 'do not fit'),
+    ],
+)
+def test_senseless_samplers_are_refused(change, message):
+    with pytest.raises(DatasetError, match=message):
+        WindowSampler(**change)
+
+
+def test_evaluation_windows_are_4_s_at_5_hz():
+    lengths, fps = [80, 15, 400, 21], [5.0, 5.0, 30.0, 5.0]
+    episodes, windows = evaluation_windows(lengths, fps, seed=3, per_episode=2)
+    np.testing.assert_array_equal(episodes, [0, 0, 2, 2, 3, 3])
+    assert windows.shape == (6, 21)
+    for episode, window in zip(episodes, windows, strict=True):
+        assert window[0] >= 0 and window[-1] < lengths[episode]
+        assert set(np.diff(window)) == {round(0.2 * fps[episode])}
+    assert windows[0, 0] < 30 <= windows[1, 0]
+    again = evaluation_windows(lengths, fps, seed=3, per_episode=2)[1]
+    np.testing.assert_array_equal(windows, again)
+    with pytest.raises(DatasetError, match=r'no episode is 4\.0 s long'):
+        evaluation_windows([15], [5.0], seed=0)
