@@ -1,46 +1,32 @@
 """Exploratory data: pictures an hour, on one and on two cores.
 
-One picture is 0.2 s of physics under random motion (`dexwm_sim.exploration`, inverse kinematics
-included), a rendering of 224x392 and a JPEG. A process of its own makes episodes of 20 s with
-five objects each; a new scene is part of what is timed, start of the process and first pictures
-are not. The processor time of a picture is given beside: it is the same where the machine has
-other work to do.
+What is timed is what `make data` does: episodes of 16 s of physics under exploring motion (inverse
+kinematics included), a picture of 224x392 every 0.2 s, their file; a new scene for each is part
+of it, start of the process and first episode are not. The processor time of a picture is given
+beside: it is the same where the machine has other work to do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
-
-import cv2
-import numpy as np
+from pathlib import Path
 
 from benchmarks.measurement import BenchmarkError, Goal, Measurement, Settings
-from dexwm.robot.joints import HOME
-from dexwm.robot.model import RobotModel
-from dexwm_franka_bringup.description import robot_description
-from dexwm_sim.cell import Cell
-from dexwm_sim.exploration import random_legs
-from dexwm_sim.follow import Follower
-from dexwm_sim.render import CellRenderer
-from dexwm_sim.scene_config import SceneConfig
-from dexwm_sim.tasks import STEP
+from dexwm_sim.generate_worker import EpisodeSettings, make_recording
 
 SECONDS = 15.0
-WIDTH, HEIGHT = 392, 224
-FRAME_PERIOD = 0.2
-FRAMES_PER_EPISODE = 100
-OBJECTS = ('box', 'can', 'cylinder', 'apple', 'bowl')
-JPEG_QUALITY = 95
 
 _GOAL = Goal(100_000)
 _PROCESSES = (1, 2)
 _QUALITIES = ('fast', 'standard')
-_WARM_UP_FRAMES = 5
+_WARM_UP_FRAMES = 2
 _START_TIMEOUT = 120.0
 
 
@@ -62,12 +48,8 @@ def run(settings: Settings) -> list[Measurement]:
             measurements.append(
                 Measurement(f'pictures, {where}', frames / seconds * 3600, '1/h', goal)
             )
-        for what, seconds_used in (
-            ('processor time', sum(share.processor for share in shares)),
-            ('rendering of it', sum(share.rendering for share in shares)),
-        ):
-            value = seconds_used / max(1, frames) * 1e3
-            measurements.append(Measurement(f'{what}, {quality}', value, 'ms/picture'))
+        used = sum(share.processor for share in shares) / max(1, frames)
+        measurements.append(Measurement(f'processor time, {quality}', used * 1e3, 'ms/picture'))
     return measurements
 
 
@@ -78,12 +60,10 @@ class _Share:
     Attributes:
         frames: Pictures made.
         processor: Processor time spent (s).
-        rendering: Part of it for rendering (s).
     """
 
     frames: int
     processor: float
-    rendering: float
 
 
 def _measure(quality: str, processes: int, seconds: float) -> list[_Share]:
@@ -108,35 +88,37 @@ def _measure(quality: str, processes: int, seconds: float) -> list[_Share]:
 
 
 def _work(seed: int, quality: str, seconds: float, ready: Barrier, results: Connection) -> None:
-    maker = _Maker(seed, quality)
-    try:
-        maker.make_episode(_WARM_UP_FRAMES)
-        ready.wait(_START_TIMEOUT)
-        maker.start(seconds)
-        while not maker.is_over():
-            maker.make_episode(FRAMES_PER_EPISODE)
-    except BaseException:
-        ready.abort()
-        raise
-    results.send(maker.share())
+    with tempfile.TemporaryDirectory() as folder:
+        maker = _Maker(Path(folder), seed, quality)
+        try:
+            maker.make_episode(_WARM_UP_FRAMES)
+            ready.wait(_START_TIMEOUT)
+            maker.start(seconds)
+            while not maker.is_over():
+                maker.make_episode(EpisodeSettings().frames)
+        except BaseException:
+            ready.abort()
+            raise
+        results.send(maker.share())
+
+
+class _Over(Exception):
+    """The time is over in the middle of an episode."""
 
 
 class _Maker:
     """Makes episodes, and counts until its time is over."""
 
-    def __init__(self, seed: int, quality: str) -> None:
-        self._quality = quality
+    def __init__(self, folder: Path, seed: int, quality: str) -> None:
+        self._folder = folder
         self._seed = seed
-        self._episode = 0
-        self._cell = Cell(self._scene())
-        self._renderer = CellRenderer(self._cell.model, WIDTH, HEIGHT)
-        self._model = RobotModel.from_urdf(robot_description())
-        self._deadline = 0.0
-        self._frames, self._begun, self._ended, self._rendering = 0, 0.0, 0.0, 0.0
+        self._quality = quality
+        self._deadline = float('inf')
+        self._frames, self._begun, self._ended = 0, 0.0, 0.0
 
     def start(self, seconds: float) -> None:
         """Counts from now on."""
-        self._frames, self._rendering = 0, 0.0
+        self._frames = 0
         self._begun = self._ended = time.process_time()
         self._deadline = time.perf_counter() + seconds
 
@@ -146,39 +128,17 @@ class _Maker:
 
     def share(self) -> _Share:
         """What was done in the time."""
-        return _Share(self._frames, self._ended - self._begun, self._rendering)
+        return _Share(self._frames, self._ended - self._begun)
 
     def make_episode(self, frames: int) -> None:
-        """Makes an episode of so many pictures or some more, ended early by the deadline."""
-        self._episode += 1
-        scene = self._scene()
-        self._cell.load(scene)
-        made = steps = 0
+        """Makes an episode of so many pictures, ended early by the deadline."""
+        settings = EpisodeSettings(frames=frames, quality=self._quality)
+        with contextlib.suppress(_Over):
+            make_recording(self._folder, self._seed, settings, self._count)
+        self._seed += len(_PROCESSES)
 
-        def on_step() -> None:
-            nonlocal made, steps
-            steps += 1
-            if steps % round(FRAME_PERIOD / STEP) == 0:
-                self._take_picture()
-                made += 1
-
-        follower = Follower(self._cell, HOME, on_step)
-        rng = np.random.default_rng([self._seed, self._episode])
-        for leg in random_legs(self._model, rng, HOME):
-            follower.follow([leg])
-            if made >= frames or (self._deadline and self.is_over()):
-                return
-
-    def _take_picture(self) -> None:
-        before = time.process_time()
-        picture = self._renderer.render(self._cell.data)
-        rendered = time.process_time()
-        cv2.imencode('.jpg', picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if not self.is_over():
-            self._frames += 1
-            self._rendering += rendered - before
-            self._ended = time.process_time()
-
-    def _scene(self) -> SceneConfig:
-        seed = self._seed + len(_PROCESSES) * self._episode
-        return SceneConfig.sample(seed, OBJECTS, quality=self._quality)
+    def _count(self) -> None:
+        if self.is_over():
+            raise _Over
+        self._frames += 1
+        self._ended = time.process_time()

@@ -18,6 +18,8 @@ GOALS = {
     'fci': {'real-time factor', 'plans failed', 'cycle rate', 'reports without control'},
     'data': {'pictures, fast, 2 cores', 'pictures, standard, 2 cores'},
     'kinematics': set(),
+    'loader': {'cache over demand'},
+    'training': set(),
 }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dexwm.robot.joints import JOINTS
+from dexwm.robot.joints import JOINTS, robot_limits
 from dexwm_sim.cell import Cell
 from dexwm_sim.expert import Leg
+from dexwm_sim.smooth_noise import SmoothNoise
 from dexwm_sim.tasks import STEP
 
 _COMMAND_INTERVAL = 0.02
@@ -19,7 +20,8 @@ class Follower:
     """Drives a cell along legs and shows every ``STEP`` of them to an observer.
 
     Attributes:
-        command: Joint positions last commanded (23,), rad.
+        command: Joint positions last commanded (23,), rad, without the noise.
+        sent: What the robot was sent (23,), rad: with the noise, and within the limits.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Follower:
         cell: Cell,
         command: ArrayLike,
         on_step: Callable[[], None] | None = None,
+        noise: SmoothNoise | None = None,
     ) -> None:
         """Starts at rest.
 
@@ -34,13 +37,17 @@ class Follower:
             cell: The cell to drive.
             command: Joint positions commanded so far (23,), rad.
             on_step: Called after every ``STEP`` of simulated time.
+            noise: Deviation of all 23 joints from the commands; None: none.
         """
         self._cell = cell
         self._on_step = on_step
+        self._noise = noise
+        self._limits = robot_limits()
         self._steps_per_command = round(_COMMAND_INTERVAL / cell.model.opt.timestep)
         self._commands_per_step = round(STEP / _COMMAND_INTERVAL)
         self._commands = 0
         self.command = np.array(command, dtype=np.float64)
+        self.sent = self.command
 
     def follow(self, legs: Sequence[Leg]) -> None:
         """Moves along the legs, each a minimum-jerk motion."""
@@ -59,8 +66,13 @@ class Follower:
             self._send(np.zeros(len(JOINTS)))
 
     def _send(self, rate: np.ndarray) -> None:
-        self._cell.command(self.command, rate)
-        self._cell.step(self._steps_per_command)
         self._commands += 1
+        self.sent = self.command
+        if self._noise is not None:
+            deviation, deviation_rate = self._noise.at(self._commands * _COMMAND_INTERVAL)
+            self.sent = self._limits.clamp(self.command + deviation)
+            rate = rate + deviation_rate
+        self._cell.command(self.sent, rate)
+        self._cell.step(self._steps_per_command)
         if self._on_step is not None and self._commands % self._commands_per_step == 0:
             self._on_step()
