@@ -1,0 +1,50 @@
+"""What the training loop needs, as a recipe says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dexwm.data.episode import Problem
+from dexwm.training.adapter_task import AdapterTask, make_adapter_encoder
+from dexwm.training.decoder_task import DecoderTask, make_model_with_decoder
+from dexwm.training.frame_batches import FrameBatches
+from dexwm.training.recipe import AdapterRecipe, Recipe, WorldModelRecipe
+from dexwm.training.stream import BatchSource
+from dexwm.training.task import Task
+from dexwm.training.window_batches import WindowBatches
+from dexwm.training.world_model_task import WorldModelTask, make_world_model
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task and its data.
+
+    Attributes:
+        task: What is trained.
+        batches: On what.
+        problems: Parts of the data that were left out, and why.
+    """
+
+    task: Task
+    batches: BatchSource
+    problems: tuple[Problem, ...]
+
+
+def make_job(recipe: Recipe) -> Job:
+    """Makes models and opens data; new weights are drawn from torch's generator.
+
+    Raises:
+        ValueError: If a model or data cannot be had; the types are those of `dexwm.model` and
+            `dexwm.data`.
+    """
+    if isinstance(recipe, WorldModelRecipe):
+        model = make_world_model(recipe)
+        windows = WindowBatches(recipe, model.encoder, model.config.action)
+        return Job(WorldModelTask(model, recipe), windows, tuple(windows.problems))
+    if isinstance(recipe, AdapterRecipe):
+        encoder = make_adapter_encoder(recipe)
+        frames = FrameBatches(recipe, encoder.backbone)
+        return Job(AdapterTask(encoder, recipe, frames.cache), frames, tuple(frames.problems))
+    decoded = make_model_with_decoder(recipe)
+    frames = FrameBatches(recipe, decoded.encoder)
+    return Job(DecoderTask(decoded, recipe), frames, tuple(frames.problems))

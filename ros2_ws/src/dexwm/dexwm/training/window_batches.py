@@ -1,0 +1,143 @@
+"""Batches of windows for the training of a world model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from dexwm.data.actions import ActionOptions
+from dexwm.data.augmentation import ClipAugmentation
+from dexwm.data.batch import Batch
+from dexwm.data.datasets import open_dataset
+from dexwm.data.episode import DatasetError, EpisodeDataset, Problem
+from dexwm.data.latent_cache import LatentCache
+from dexwm.data.loader import WindowLoader
+from dexwm.data.window_source import CachedWindows, ImageWindows, WindowSource
+from dexwm.data.windows import WindowSampler
+from dexwm.model.encoders.encoder import Encoder
+from dexwm.training.recipe import Phase, Source, WorldModelRecipe
+
+# Held-out windows are drawn with a seed of their own, so that recipes can be compared.
+_VALIDATION_SEED = 1
+
+
+class WindowBatches:
+    """Windows as a recipe says, from caches or pictures.
+
+    Attributes:
+        problems: what the datasets left out, and why.
+    """
+
+    def __init__(self, recipe: WorldModelRecipe, encoder: Encoder, actions: ActionOptions) -> None:
+        """Opens all datasets.
+
+        Args:
+            recipe: says which.
+            encoder: caches must be its.
+            actions: what the model is told about a step.
+
+        Raises:
+            DatasetError: If one of them cannot be used.
+        """
+        self._recipe, self._actions = recipe, actions
+        windows = recipe.windows
+        self._sampler = WindowSampler(
+            windows.frames,
+            windows.max_seconds,
+            windows.segments,
+            windows.spacing,
+            windows.min_gap_seconds,
+        )
+        self.problems: list[Problem] = []
+        augmentation = ClipAugmentation() if windows.augment else None
+        self._training = self._opened(recipe.data, encoder, False, augmentation)
+        held_out = [] if recipe.validation is None else recipe.validation.data
+        self._held_out = self._opened(held_out, encoder, True, None)
+
+    def windows_per_epoch(self) -> int:
+        """How many windows one pass over the data has."""
+        return sum(len(source) for source in self._training) * self._sampler.segments
+
+    def training(self, phase: Phase, batch_size: int, rank: int, processes: int) -> WindowLoader:
+        """See `BatchSource`."""
+        number = self._recipe.phases.index(phase)  # type: ignore[arg-type]
+        return WindowLoader(
+            self._training,
+            _weights(self._recipe.data, self._training),
+            self._sampler,
+            self._actions,
+            batch_size,
+            # Each phase in an order of its own.
+            self._recipe.seed + 1000 * number,
+            rank=rank,
+            world_size=processes,
+            workers=self._recipe.engine.workers,
+            pin_memory=False,
+        )
+
+    def validation(self, rank: int, processes: int) -> Iterator[Batch]:
+        """See `BatchSource`."""
+        validation = self._recipe.validation
+        assert validation is not None
+        loader = WindowLoader(
+            self._held_out,
+            _weights(validation.data, self._held_out),
+            self._sampler,
+            self._actions,
+            max(1, validation.batch_size // processes),
+            _VALIDATION_SEED,
+            rank=rank,
+            world_size=processes,
+        )
+        return islice(loader, validation.batches)
+
+    def _opened(
+        self,
+        sources: Sequence[Source],
+        encoder: Encoder,
+        held_out: bool,
+        augmentation: ClipAugmentation | None,
+    ) -> list[WindowSource]:
+        if len({source.cache is None for source in sources}) > 1:
+            raise DatasetError(
+                'sources with a cache and sources without one cannot be mixed: encode all of '
+                'them with `dexwm encode`, or none'
+            )
+        opened = [_open(source, encoder, held_out) for source in sources]
+        names = sorted({name for data in opened for name in _object_names(data)})
+        windows: list[WindowSource] = []
+        for data in opened:
+            self.problems.extend(data.problems)
+            if isinstance(data, LatentCache):
+                if augmentation is not None:
+                    raise DatasetError('windows.augment needs pictures: leave the caches out')
+                data.show_objects(names)
+                windows.append(CachedWindows(data))
+            else:
+                windows.append(ImageWindows(data, encoder.image_size, names, augmentation))
+        return windows
+
+
+def _weights(sources: Sequence[Source], opened: Sequence[WindowSource]) -> list[float]:
+    return [
+        len(windows) if source.weight is None else source.weight
+        for source, windows in zip(sources, opened, strict=True)
+    ]
+
+
+def _open(source: Source, encoder: Encoder, held_out: bool) -> LatentCache | EpisodeDataset:
+    if source.cache is not None:
+        return LatentCache(source.cache, encoder, source.in_memory)
+    assert source.path is not None
+    # The other formats hold nothing out by themselves: a folder of its own does.
+    splits = source.kind in ('recording', 'egodex')
+    return open_dataset(source.kind, source.path, 'held_out' if held_out and splits else 'train')
+
+
+def _object_names(data: LatentCache | EpisodeDataset) -> set[str]:
+    if isinstance(data, LatentCache):
+        return set(data.object_names)
+    if not data[0].objects:
+        return set()
+    episodes = (data[index].objects for index in range(len(data)))
+    return {name for objects in episodes if objects is not None for name in objects.names}

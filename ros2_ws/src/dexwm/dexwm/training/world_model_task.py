@@ -1,0 +1,189 @@
+"""Training of the predictor and the keypoint head."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dexwm.data.batch import Batch
+from dexwm.geometry.heatmaps import gaussian_heatmaps
+from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
+from dexwm.model.encoders.registry import build_encoder
+from dexwm.model.losses import hand_consistency_loss, rollout_loss, state_loss
+from dexwm.model.world_model import WorldModel, WorldModelConfig
+from dexwm.training.recipe import Phase, WorldModelPhase, WorldModelRecipe
+from dexwm.training.recipe_file import RecipeError
+from dexwm.training.task import Task
+
+_CLOSE = 20.0
+
+
+class WorldModelTask(Task):
+    """The losses of the paper's sections 3.2 and 3.3, over windows or rollouts.
+
+    Attributes:
+        model: What is trained; encoder and decoder stay as they are.
+    """
+
+    def __init__(self, model: WorldModel, recipe: WorldModelRecipe) -> None:
+        """Chooses what is trained.
+
+        Raises:
+            RecipeError: If the recipe's loss of heat maps is not the model's.
+        """
+        super().__init__()
+        self.model = model
+        self._loss = recipe.loss
+        hands = recipe.loss.hand_consistency
+        if hands.kind != model.config.heatmap_loss:
+            raise RecipeError(
+                f'loss.hand_consistency.kind is {hands.kind}, but the model reads maps of '
+                f'{model.config.heatmap_loss} (model.heatmap_loss)'
+            )
+        model.requires_grad_(False)
+        model.predictor.requires_grad_(True)
+        model.keypoint_head.requires_grad_(hands.weight + hands.true_latents_weight > 0)
+
+    def forward(self, batch: Batch, phase: Phase, turn: str) -> dict[str, Tensor]:
+        """See `Task`."""
+        assert isinstance(phase, WorldModelPhase)
+        latents = self._latents(batch)
+        weight = self._loss.changed_patch_weight
+        if phase.rollout_steps is not None:
+            last = phase.rollout_steps + 1
+            state, predicted = rollout_loss(
+                self.model, latents, batch.actions, phase.rollout_steps, 1, weight
+            )
+        else:
+            last = latents.shape[1]
+            predicted = self.model.predict_window(latents, batch.actions)
+            state = state_loss(predicted, latents[:, 1:], latents[:, :-1], weight)
+        losses = {'loss': state, 'state': state}
+        hands = self._loss.hand_consistency
+        if hands.weight:
+            loss = self._hand_loss(predicted, batch, slice(1, last))
+            losses['loss'] = losses['loss'] + hands.weight * loss
+            losses['hand_consistency'] = loss
+        if hands.true_latents_weight:
+            loss = self._hand_loss(latents, batch, slice(0, latents.shape[1]))
+            losses['loss'] = losses['loss'] + hands.true_latents_weight * loss
+            losses['hands_in_true_latents'] = loss
+        return losses
+
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Task`."""
+        latents = self._latents(batch)
+        window = self.model.predict_window(latents, batch.actions)
+        rollout = self.model.rollout(latents[:, :1], batch.actions[:, :0], batch.actions)[:, -1:]
+        sums = {'windows': torch.tensor(float(len(batch)), device=latents.device)}
+        for name, predicted, target, origin in (
+            ('window', window, latents[:, 1:], latents[:, :-1]),
+            ('rollout', rollout, latents[:, -1:], latents[:, :1]),
+        ):
+            sums[f'{name}_error'] = _mean_square(predicted, target) * len(batch)
+            sums[f'{name}_persistence'] = _mean_square(origin, target) * len(batch)
+        valid = self._valid(batch)
+        for name, seen, frames in (
+            ('window', window, slice(1, None)),
+            ('rollout', rollout, slice(-1, None)),
+            ('encoder', latents[:, 1:], slice(1, None)),
+        ):
+            pixels = self.model.keypoint_pixels(seen)
+            off = (pixels - batch.keypoint_pixels[:, frames]).norm(dim=-1)[valid[:, frames]]
+            sums[f'{name}_pixels'] = off.sum()
+            sums[f'{name}_close'] = (off <= _CLOSE).sum()
+            sums[f'{name}_keypoints'] = torch.tensor(float(len(off)), device=off.device)
+        return sums
+
+    def summary(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Figures of one step (`window`) and of a rollout over the window (its last frame).
+
+        `_mse` is the error of the latents, `_ratio` that over the error of "nothing moves",
+        `_keypoint_px` the mean distance of visible keypoints, `_pck20` the share within 20 px;
+        those of `encoder` are read from the true latents.
+        """
+        figures = {}
+        for name in ('window', 'rollout', 'encoder'):
+            if f'{name}_error' in sums:
+                figures[f'{name}_mse'] = sums[f'{name}_error'] / sums['windows']
+                figures[f'{name}_ratio'] = (
+                    sums[f'{name}_error'] / sums[f'{name}_persistence']
+                    if sums[f'{name}_persistence']
+                    else float('nan')
+                )
+            if count := sums[f'{name}_keypoints']:
+                figures[f'{name}_keypoint_px'] = sums[f'{name}_pixels'] / count
+                figures[f'{name}_pck20'] = sums[f'{name}_close'] / count
+        return figures
+
+    def compiled(self) -> tuple[nn.Module, ...]:
+        """See `Task`."""
+        return self.model.predictor, self.model.keypoint_head
+
+    def sharded(self) -> tuple[tuple[nn.Module, tuple[str, ...]], ...]:
+        """See `Task`."""
+        model = self.model
+        return (
+            *((block, ('step', 'keys_values')) for block in model.predictor.blocks),
+            *((block, ()) for block in model.keypoint_head.blocks),
+        )
+
+    def checkpoint_activations(self) -> None:
+        """See `Task`."""
+        self.model.predictor.checkpoint_blocks = True
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint for `dexwm.model.checkpoint.load_checkpoint`."""
+        save_checkpoint(self.model, folder)
+
+    def _latents(self, batch: Batch) -> Tensor:
+        if batch.latents is not None:
+            return batch.latents
+        assert batch.images is not None
+        return self.model.encode(batch.images.flatten(0, 1)).unflatten(0, batch.images.shape[:2])
+
+    def _valid(self, batch: Batch) -> Tensor:
+        return batch.keypoint_valid & batch.keypoint_supervised[:, None, None]
+
+    def _hand_loss(self, latents: Tensor, batch: Batch, frames: slice) -> Tensor:
+        valid = self._valid(batch)[:, frames]
+        height, width = self.model.encoder.image_size
+        drawing = self._loss.hand_consistency.heatmaps
+        target = gaussian_heatmaps(
+            batch.keypoint_pixels[:, frames],
+            valid,
+            height,
+            width,
+            self.model.config.heatmap_stride,
+            drawing.sigma,
+            round_to_pixel=drawing.round_to_pixel,
+            radius=drawing.radius,
+            zero_at_border=drawing.zero_at_border,
+        )
+        predicted = self.model.heatmaps(latents)
+        return hand_consistency_loss(predicted, target, valid, self._loss.hand_consistency.kind)
+
+
+def make_world_model(recipe: WorldModelRecipe) -> WorldModel:
+    """The model that a recipe starts from; new weights are drawn from torch's generator.
+
+    Raises:
+        ValueError: If encoder, configuration or checkpoint cannot be had; the types are those
+            of `dexwm.model`.
+    """
+    if recipe.start_from is not None:
+        model = load_checkpoint(recipe.start_from)
+        model.config = dataclasses.replace(model.config, name=recipe.name)
+        return model
+    assert recipe.encoder is not None and recipe.model is not None
+    encoder = build_encoder(recipe.encoder.name, recipe.encoder.options)
+    written = {'name': recipe.name, **recipe.model}
+    return WorldModel(WorldModelConfig.for_encoder(written, encoder), encoder)
+
+
+def _mean_square(predicted: Tensor, target: Tensor) -> Tensor:
+    return (predicted.float() - target.float()).square().mean()
