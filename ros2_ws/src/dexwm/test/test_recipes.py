@@ -61,9 +61,9 @@ def test_changes_are_typed_and_reach_into_lists():
 
 
 def test_the_environment_fills_in_and_a_missing_variable_is_named(monkeypatch):
-    assert load_recipe(SMOKE).data[0].path == Path('runs/data/cell')
+    assert load_recipe(SMOKE).data[0].path == Path('runs/data/exploration')
     monkeypatch.setenv('DEXWM_DATA', '/mnt')
-    assert load_recipe(SMOKE).data[0].path == Path('/mnt/cell')
+    assert load_recipe(SMOKE).data[0].path == Path('/mnt/exploration')
     monkeypatch.delenv('EGODEX')
     with pytest.raises(RecipeError, match=r'\$\{EGODEX\}: this variable'):
         load_recipe(RECIPES / 'paper_pretrain.yaml')
