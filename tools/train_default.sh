@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 data=runs/data/exploration features=runs/cache/features latents=runs/cache/latents
 adapter=runs/train/default_adapter/model/adapter.safetensors
 
-python -m dexwm_sim.generate --episodes 330 --quality mixed --output "$data"
+python -m dexwm_sim.generate --episodes 750 --quality mixed --output "$data"
 for split in train held_out; do
   dexwm encode --data "$data" --split "$split" --encoder efficientnet_lite0 --pictures 112x192 \
     --out "$features/$split" --processes "$(nproc)"
