@@ -17,6 +17,7 @@ from collections import deque
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -66,7 +67,8 @@ class FciNode(Node):
             10,
         )
         self.create_service(Trigger, '~/recover', self._recover)
-        self.create_timer(1.0, self._diagnose)
+        # On the wall's clock: a simulated robot's seconds may be long.
+        self.create_timer(1.0, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._arm.start()
 
     def check(self) -> None:
