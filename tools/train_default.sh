@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the default world model from nothing, in runs/train/default. What is done is not done again;
-# a step that was stopped goes on.
+# Makes the default world model from nothing, in runs/train/default. What is done is not done
+# again, but for the adapter's latents, which take a minute; what was stopped goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ done
 dexwm train models/recipes/default_adapter.yaml
 for split in train held_out; do
   dexwm encode --from-cache "$features/$split" --encoder efficientnet_lite0_adapter \
-    --option "projection=$adapter" --out "$latents/$split" --processes "$(nproc)"
+    --option "projection=$adapter" --out "$latents/$split"
 done
 dexwm train models/recipes/default.yaml
 dexwm train models/recipes/default_decoder.yaml

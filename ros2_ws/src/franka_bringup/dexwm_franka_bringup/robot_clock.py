@@ -7,7 +7,7 @@ from dexwm.robot.joints import ARM_JOINTS, JointLimits, robot_limits
 # Accelerations grow with the square of the rate: a stop at 95 % of the limits stays within them,
 # and two quartz clocks differ by far less.
 _MAX_RATE_CHANGE = 0.01
-_TIME_CONSTANT = 0.2
+_TIME_CONSTANT = 0.5
 
 
 class RobotClock:

@@ -23,7 +23,7 @@ def test_jitter_of_arrivals_does_not_reach_the_motion():
     _, times = run(ideal + rng.exponential(0.3 * MS, 5000), np.full(5000, MS))
     steps = np.diff(times) / MS
     # A joint at 1 rad/s would see its velocity change by this much from one cycle to the next.
-    assert np.abs(np.diff(steps)).max() < 2e-4
+    assert np.abs(np.diff(steps)).max() < 2e-5
     assert np.abs(times[1:] - ideal).max() < MS
 
 

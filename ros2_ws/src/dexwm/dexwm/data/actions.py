@@ -14,7 +14,6 @@ from dexwm.geometry.rotations import euler_xyz, relative_pose, wrap_angle
 CAMERA_TRANSLATION_ROW = HAND_KEYPOINTS
 CAMERA_ROTATION_ROW = HAND_KEYPOINTS + 1
 ACTION_ROWS = HAND_KEYPOINTS + 2
-ACTION_DIM = 3 * ACTION_ROWS
 
 Subset = Literal['full', 'nwm', 'peva']
 Euler = Literal['wrapped', 'reference']

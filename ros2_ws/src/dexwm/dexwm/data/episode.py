@@ -14,7 +14,6 @@ KEYPOINTS_PER_HAND = 21
 HAND_KEYPOINTS = 2 * KEYPOINTS_PER_HAND
 """Rows of a frame's keypoints: the left hand's 21, then the right hand's 21."""
 
-LEFT_HAND = slice(0, KEYPOINTS_PER_HAND)
 RIGHT_HAND = slice(KEYPOINTS_PER_HAND, HAND_KEYPOINTS)
 
 

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dexwm.data.batch import FrameBatch
+from dexwm.data.episode import HAND_KEYPOINTS, RIGHT_HAND
 from dexwm.geometry.heatmaps import gaussian_heatmaps, soft_argmax
 from dexwm.model.adapter import Adapter
 from dexwm.training.objective import ObjectiveError
 
-RIGHT_HAND = tuple(range(21, 42))
 PCK_PIXELS = 20.0
 # Where the depth of keypoints starts in training, metres.
 TYPICAL_DEPTH = 0.6
@@ -47,7 +47,7 @@ class AdapterObjectiveConfig:
     depth_weight: float = 5.0
     object_weight: float = 0.5
     picture_weight: float = 5.0
-    keypoints: tuple[int, ...] = RIGHT_HAND
+    keypoints: tuple[int, ...] = tuple(range(HAND_KEYPOINTS)[RIGHT_HAND])
     stride: int = 8
     sigma: float = 5.6
     hidden: int = 160
@@ -64,8 +64,10 @@ class AdapterObjectiveConfig:
         )
         if min(*weights, self.feature_noise, self.latent_noise) < 0 or not any(weights):
             raise ObjectiveError('weights and noise must not be negative, nor all weights 0')
-        if not self.keypoints or not set(self.keypoints) <= set(range(42)):
-            raise ObjectiveError(f'keypoints must be some of 0 to 41, got {self.keypoints}')
+        if not self.keypoints or not set(self.keypoints) <= set(range(HAND_KEYPOINTS)):
+            raise ObjectiveError(
+                f'keypoints must be some of 0 to {HAND_KEYPOINTS - 1}, got {self.keypoints}'
+            )
         if self.stride < 1 or self.hidden < 1 or self.sigma <= 0:
             raise ObjectiveError('stride and hidden must be at least 1 and sigma positive')
 
