@@ -116,7 +116,14 @@ def test_in_memory_and_pickled_it_is_the_same(cache):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(cache)).latents, cache.latents)
 
 
-def test_worker_processes_give_the_same_cache(cache, data, encoder, tmp_path):
+def test_worker_processes_give_the_same_cache(data, encoder, tmp_path):
+    # Each worker has one core; with more threads the sums are rounded otherwise.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        cache = LatentCache.build(RecordingDataset(data), encoder, tmp_path / 'b', batch_size=4)
+    finally:
+        torch.set_num_threads(threads)
     again = LatentCache.build(
         RecordingDataset(data), encoder, tmp_path / 'c', batch_size=4, processes=2
     )
