@@ -201,6 +201,28 @@ def test_a_complete_cache_is_not_built_again(cache, data, encoder):
         LatentCache.build(RecordingDataset(data), encoder, cache.folder)
 
 
+def test_new_episodes_are_added_to_a_complete_cache(cache, data, encoder, tmp_path):
+    first, folder = tmp_path / 'first', tmp_path / 'c'
+    first.mkdir()
+    for path in sorted(data.glob('*.h5'))[:2]:
+        (first / path.name).symlink_to(path)
+    LatentCache.build(RecordingDataset(first), encoder, folder, picture_size=(16, 24))
+    encoded = []
+    grown = LatentCache.build(
+        RecordingDataset(data),
+        encoder,
+        folder,
+        batch_size=4,
+        picture_size=(16, 24),
+        on_progress=lambda done, total, frames: encoded.append(frames),
+    )
+    assert encoded == [0, 0, 8, 17]
+    assert grown.episodes == cache.episodes
+    np.testing.assert_array_equal(grown.latents, cache.latents)
+    with pytest.raises(DatasetError, match='2 episodes are gone'):
+        LatentCache.build(RecordingDataset(first), encoder, folder, picture_size=(16, 24))
+
+
 def test_another_encoders_cache_is_refused(cache):
     other = build_encoder('efficientnet_lite0', {'image_size': [64, 64]})
     with pytest.raises(DatasetError, match='holds latents of efficientnet_lite0 with digest'):

@@ -241,8 +241,8 @@ class LatentCache:
     ) -> LatentCache:
         """Encodes a data set, or goes on where an interrupted build stopped.
 
-        A finished episode is never encoded again. Episodes that cannot be read are left out and
-        listed in `problems`.
+        A finished episode is never encoded again; episodes that the data set has got since are
+        added. Those that cannot be read are left out and listed in `problems`.
 
         Args:
             dataset: the episodes.
@@ -277,8 +277,11 @@ class LatentCache:
                     f'{folder} was made with another size of small pictures: choose another '
                     'folder or delete this one'
                 )
-            _tables(dataset, {e.name: e for e in cache.episodes}, cache.image_size, folder)
-            return cache
+            finished = {e.name: e for e in cache.episodes}
+            tables = _tables(dataset, finished, cache.image_size, folder)
+            if len(dataset) <= len(tables) + len(cache.problems):
+                return cache
+            _reopen(folder, header, cache.episodes)
         folder.mkdir(parents=True, exist_ok=True)
         appender = _Appender(folder, header)
         done = frozenset(appender.done)
@@ -635,6 +638,17 @@ def _finish(
         _sync(file)
     part.replace(folder / _INDEX)
     (folder / _PROGRESS).unlink(missing_ok=True)
+
+
+def _reopen(folder: Path, header: Mapping[str, Any], episodes: Sequence[CachedEpisode]) -> None:
+    """Makes an unfinished cache of a finished one, so that episodes can be added."""
+    lines = [json.dumps(header), *(json.dumps(asdict(episode)) for episode in episodes)]
+    part = folder / f'{_PROGRESS}.part'
+    with part.open('w') as file:
+        file.write(''.join(f'{line}\n' for line in lines))
+        _sync(file)
+    part.replace(folder / _PROGRESS)
+    (folder / _INDEX).unlink()
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
