@@ -64,6 +64,22 @@ def test_gaps_are_kept(length):
             assert window[-1] - window[0] <= 30
 
 
+def test_spans_of_all_lengths_make_small_steps_common():
+    plain, varied = (WindowSampler(frames=5, max_seconds=6.0, vary_span=v) for v in (False, True))
+    spans, small = {}, {}
+    for name, sampler in (('plain', plain), ('varied', varied)):
+        windows = np.array(draws(sampler, 80, 5.0, 9, 2000))
+        assert (np.diff(windows) >= 1).all()
+        spans[name] = windows[:, -1] - windows[:, 0]
+        small[name] = (np.diff(windows) == 1).mean()
+    # 4 of r earlier frames: the first of them is 4 (r + 1) / 5 before the last on average.
+    assert spans['plain'].mean() == pytest.approx(4 / 5 * 31, rel=0.02)
+    expected = np.mean([4 / 5 * (r + 1) for r in range(4, 31)])
+    assert spans['varied'].mean() == pytest.approx(expected, rel=0.03)
+    assert spans['varied'].min() == 4 and spans['varied'].max() >= 28
+    assert small['varied'] > 2 * small['plain']
+
+
 def test_uniform_windows():
     sampler = WindowSampler(spacing='uniform', frames=9, max_seconds=4.0)
     window = sampler.draw(600, 30.0, 9, np.random.default_rng(0))
@@ -86,6 +102,7 @@ def test_the_same_seed_gives_the_same_window():
         ({'spacing': 'even'}, 'random, uniform'),
         ({'max_seconds': 0.0}, 'must be positive'),
         ({'min_gap_seconds': 1.0}, 'do not fit'),
+        ({'vary_span': True, 'spacing': 'uniform'}, "is for spacing 'random'"),
     ],
 )
 def test_senseless_samplers_are_refused(change, message):

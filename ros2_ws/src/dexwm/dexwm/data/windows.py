@@ -31,6 +31,9 @@ class WindowSampler:
         spacing: 'random': any frames before the last, none twice; 'uniform': equally spaced
             over `max_seconds`.
         min_gap_seconds: least time between successive frames, for 'random'.
+        vary_span: for 'random': how long before the last frame the first may be is drawn for
+            each window, uniformly from the shortest that is possible to `max_seconds`. Small
+            steps are then about as common as large ones.
 
     Raises:
         DatasetError: for values that give no window.
@@ -41,6 +44,7 @@ class WindowSampler:
     segments: int = 10
     spacing: Spacing = 'random'
     min_gap_seconds: float = 0.0
+    vary_span: bool = False
 
     def __post_init__(self) -> None:
         if self.frames < 2 or self.segments < 1:
@@ -59,6 +63,8 @@ class WindowSampler:
                 f'{self.frames - 1} gaps of at least {self.min_gap_seconds} s do not fit into '
                 f'{self.max_seconds} s: lower min_gap_seconds or raise max_seconds'
             )
+        if self.vary_span and self.spacing != 'random':
+            raise DatasetError("vary_span is for spacing 'random'")
 
     def draw(
         self, length: int, fps: float, segment: int, rng: np.random.Generator
@@ -84,6 +90,9 @@ class WindowSampler:
             return np.maximum(last - back.astype(np.int64), 0)
         # A gap of g takes g - 1 places away from between any two; they are added back below.
         lost = max(1, round(self.min_gap_seconds * fps)) - 1
+        shortest = (lost + 1) * earlier
+        if self.vary_span and reach > shortest:
+            reach = int(rng.integers(shortest, reach + 1))
         room = min(reach, last)
         places = room - lost * earlier
         count = earlier

@@ -47,6 +47,7 @@ class WindowBatches:
             windows.segments,
             windows.spacing,
             windows.min_gap_seconds,
+            windows.vary_span,
         )
         self.problems: list[Problem] = []
         augmentation = ClipAugmentation() if windows.augment else None
