@@ -6,11 +6,8 @@ import torch
 
 from dexwm.data.batch import FrameBatch
 from dexwm.model.adapter import Adapter, AdapterConfig
-from dexwm.training.adapter import (
-    TYPICAL_DEPTH,
-    AdapterObjective,
-    AdapterObjectiveConfig,
-)
+from dexwm.model.keypoint_head import TYPICAL_DEPTH
+from dexwm.training.adapter import AdapterObjective, AdapterObjectiveConfig
 from dexwm.training.objective import ObjectiveError
 
 GRID, TOKEN, DIM, KINDS = (2, 3), 32, 10, 2

@@ -307,6 +307,7 @@ def test_a_loss_that_runs_away_keeps_the_state_before(data, tmp_path, capsys):
         ('encoder.options.image_size=[32, 64]', 'encoder'),
         ('model.predictor.width=3', 'width'),
         ('model.heatmap_loss=mse', 'hand_consistency.kind is cross_entropy'),
+        ('model.keypoint_head.depths=false', 'depth_weight and model.keypoint_head.depths go'),
     ],
 )
 def test_what_cannot_be_had_is_said(change, message, data, tmp_path, capsys):

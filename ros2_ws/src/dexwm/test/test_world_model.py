@@ -172,6 +172,28 @@ def test_keypoints_are_read_in_pixels_of_the_input_picture(model):
         model.keypoint_pixels(latents, 'mean')
 
 
+def test_depths_are_read_where_the_heat_map_says_that_the_keypoint_is(model):
+    latents = model.encode(pictures(2))
+    assert model.keypoints(latents)[2] is None
+    head = {'dim': 8, 'depth': 1, 'heads': 2, 'stride': 2, 'depths': True}
+    deep = tiny_world_model(keypoint_head=head, heatmap_loss='cross_entropy')
+    latents.requires_grad_()
+    maps = deep.keypoint_head(latents)
+    heatmaps, pixels, depths = deep.keypoints(latents)
+    torch.testing.assert_close(heatmaps, maps[:, :12])
+    torch.testing.assert_close(deep.heatmaps(latents), heatmaps)
+    torch.testing.assert_close(deep.keypoint_pixels(latents), pixels)
+    expected = 0.6 + torch.einsum(
+        'bkc,bkc->bk', maps[:, :12].flatten(2).softmax(-1), maps[:, 12:].flatten(2)
+    )
+    torch.testing.assert_close(depths, expected)
+    # Depths leave the heat maps alone: weights of a heat map's cell have no gradient of theirs.
+    (gradient,) = torch.autograd.grad(depths.sum(), deep.keypoint_head.output.weight)
+    # Rows of the output are maps by cells of a token.
+    by_map = gradient.unflatten(0, (24, 16)).abs().sum(dim=(1, 2))
+    assert not by_map[:12].any() and by_map[12:].all()
+
+
 def test_pictures_of_latents(model):
     images = model.decode(model.encode(pictures(2)))
     assert images.shape == (2, 3, 8, 12)

@@ -47,6 +47,7 @@ class Batch(_Tensors):
         keypoints_camera: (B, F, 42, 3) in the first frame's camera, metres; zero where unknown.
         keypoint_pixels: (B, F, 12, 2) of the heat maps' keypoints.
         keypoint_valid: (B, F, 12) bool, whether they are known and inside the picture.
+        keypoint_depths: (B, F, 12), metres along the camera's axis.
         keypoint_supervised: (B,) bool, whether they are a hand's that is in the pictures.
         object_pixels: (B, F, K, 2) of the objects' centres.
         object_valid: (B, F, K) bool, whether they are there and inside the picture.
@@ -65,6 +66,7 @@ class Batch(_Tensors):
     keypoints_camera: Tensor
     keypoint_pixels: Tensor
     keypoint_valid: Tensor
+    keypoint_depths: Tensor
     keypoint_supervised: Tensor
     object_pixels: Tensor
     object_valid: Tensor
@@ -167,6 +169,7 @@ def assemble(
         keypoints_camera=torch.from_numpy(keypoints),
         keypoint_pixels=torch.from_numpy(table.keypoint_pixels[rows][:, :, heatmap_keypoints]),
         keypoint_valid=torch.from_numpy(table.keypoint_visible[rows][:, :, heatmap_keypoints]),
+        keypoint_depths=torch.from_numpy(table.keypoint_depths[rows][:, :, heatmap_keypoints]),
         keypoint_supervised=torch.from_numpy(np.asarray(supervised, bool)),
         object_pixels=torch.from_numpy(table.object_pixels[rows]),
         object_valid=torch.from_numpy(table.object_visible[rows]),

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS
 
+TYPICAL_DEPTH = 0.6
+"""Depth of a keypoint for which a map of depths says 0 (m)."""
+
 
 class KeypointHeadError(ValueError):
     """Raised for a configuration that makes no head, or latents that do not fit it."""
@@ -37,6 +40,9 @@ class KeypointHeadConfig:
         token_grid: rows and columns that the tokens are resampled to before the blocks; the maps
             are resampled back. None, as in the paper, does neither. The published code makes
             its 16x28 tokens 16x16.
+        depths: also one map of depths for each keypoint, which is read where its heat map says
+            that the keypoint is. Not in the paper; a picture of a hand tells its distance badly
+            through the places of its keypoints alone.
 
     Raises:
         KeypointHeadError: where a value is out of range.
@@ -51,6 +57,7 @@ class KeypointHeadConfig:
     stride: int = 1
     mlp_ratio: float = 4.0
     token_grid: tuple[int, int] | None = None
+    depths: bool = False
 
     def __post_init__(self) -> None:
         for name in ('grid', 'token_grid'):
@@ -102,7 +109,7 @@ class HeadBlock(nn.Module):
 
 
 class KeypointHead(nn.Module):
-    """Predicts one heat map for each of the 12 heat map keypoints from a frame's latents.
+    """Predicts a heat map, perhaps depths, of the 12 heat map keypoints from a frame's latents.
 
     Attributes:
         config: its sizes.
@@ -120,18 +127,20 @@ class KeypointHead(nn.Module):
             HeadBlock(config.dim, config.heads, config.mlp_ratio) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self.output = nn.Linear(config.dim, self.cells**2 * len(HEATMAP_KEYPOINTS))
+        maps = len(HEATMAP_KEYPOINTS) * (2 if config.depths else 1)
+        self.output = nn.Linear(config.dim, self.cells**2 * maps)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Heat maps of latents.
+        """Maps of latents.
 
         Args:
             latents: (..., P, D).
 
         Returns:
-            (..., 12, H / stride, W / stride) with H, W of the input picture. Values are whatever
-            the loss made them: near 0 to 1 after the mean squared error, logits after the
-            cross-entropy.
+            (..., 12, H / stride, W / stride) with H, W of the input picture: heat maps, whose
+            values are whatever the loss made them: near 0 to 1 after the mean squared error,
+            logits after the cross-entropy. With `depths` 24 maps: behind the heat maps those of
+            depths, metres beyond `TYPICAL_DEPTH`.
 
         Raises:
             KeypointHeadError: where the latents have another shape.

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dexwm.data.actions import ActionOptions
-from dexwm.geometry.heatmaps import hard_argmax, soft_argmax
+from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS, hard_argmax, soft_argmax
 from dexwm.model.decoder import Decoder, DecoderConfig
 from dexwm.model.encoders.encoder import Encoder
-from dexwm.model.keypoint_head import KeypointHead, KeypointHeadConfig
+from dexwm.model.keypoint_head import TYPICAL_DEPTH, KeypointHead, KeypointHeadConfig
 from dexwm.model.losses import HeatmapLoss
 from dexwm.model.predictor import SIZES, Predictor, PredictorConfig
 
@@ -244,7 +244,28 @@ class WorldModel(nn.Module):
     def heatmaps(self, latents: Tensor) -> Tensor:
         """Heat maps of the 12 heat map keypoints, (..., P, D) to (..., 12, rows, columns)."""
         maps: Tensor = self.keypoint_head(latents)
-        return maps
+        return maps[..., : len(HEATMAP_KEYPOINTS), :, :]
+
+    def keypoints(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Reads the 12 heat map keypoints, softly: both results are differentiable.
+
+        Args:
+            latents: (..., P, D).
+
+        Returns:
+            Heat maps (..., 12, rows, columns); positions in the input picture (..., 12, 2), its
+            columns and rows, pixels; depths (..., 12) along the camera's axis, metres, or None
+            where the model's head reads none. Gradients of depths do not move the heat maps.
+        """
+        maps: Tensor = self.keypoint_head(latents)
+        temperature = SOFT_TEMPERATURE[self.config.heatmap_loss]
+        heatmaps = maps[..., : len(HEATMAP_KEYPOINTS), :, :]
+        pixels = soft_argmax(heatmaps, self.config.heatmap_stride, temperature)
+        if not self.config.keypoint_head.depths:
+            return heatmaps, pixels, None
+        weights = torch.softmax(heatmaps.detach().flatten(-2) / temperature, dim=-1)
+        beyond = maps[..., len(HEATMAP_KEYPOINTS) :, :, :].flatten(-2)
+        return heatmaps, pixels, (weights * beyond).sum(dim=-1) + TYPICAL_DEPTH
 
     def keypoint_pixels(self, latents: Tensor, decode: Literal['soft', 'hard'] = 'soft') -> Tensor:
         """Where the keypoint head sees the 12 heat map keypoints.
@@ -261,12 +282,10 @@ class WorldModel(nn.Module):
         Raises:
             WorldModelError: where decode is neither.
         """
-        maps = self.heatmaps(latents)
         if decode == 'soft':
-            temperature = SOFT_TEMPERATURE[self.config.heatmap_loss]
-            return soft_argmax(maps, self.config.heatmap_stride, temperature)
+            return self.keypoints(latents)[1]
         if decode == 'hard':
-            return hard_argmax(maps, self.config.heatmap_stride)
+            return hard_argmax(self.heatmaps(latents), self.config.heatmap_stride)
         raise WorldModelError(f"decode must be 'soft' or 'hard', got {decode!r}")
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -16,11 +16,10 @@ from dexwm.data.batch import FrameBatch
 from dexwm.data.episode import HAND_KEYPOINTS, RIGHT_HAND
 from dexwm.geometry.heatmaps import gaussian_heatmaps, soft_argmax
 from dexwm.model.adapter import Adapter
+from dexwm.model.keypoint_head import TYPICAL_DEPTH
 from dexwm.training.objective import ObjectiveError
 
 PCK_PIXELS = 20.0
-# Where the depth of keypoints starts in training, metres.
-TYPICAL_DEPTH = 0.6
 
 
 @dataclass(frozen=True)

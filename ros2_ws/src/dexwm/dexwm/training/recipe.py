@@ -66,6 +66,8 @@ class Windows(Section):
         segments: Windows of an episode in an epoch.
         spacing: Times between frames: drawn, or all alike.
         min_gap_seconds: Shortest time between frames that is drawn.
+        vary_span: The time of a window is drawn too, up to max_seconds, so that small steps are
+            about as common as large ones.
         augment: Colours and blur drawn anew for every window; needs pictures.
     """
 
@@ -74,6 +76,7 @@ class Windows(Section):
     segments: PositiveInt = 10
     spacing: Literal['random', 'uniform'] = 'random'
     min_gap_seconds: NotNegative = 0.0
+    vary_span: bool = False
     augment: bool = False
 
 
@@ -253,12 +256,15 @@ class HandConsistency(Section):
             keypoint head alone learns.
         kind: Loss of a heat map.
         heatmaps: How the true maps are drawn.
+        depth_weight: Weight of the absolute error of depths, per metre, beside the loss of the
+            heat maps; above 0 where the model's keypoint head has `depths`.
     """
 
     weight: NotNegative = 100.0
     true_latents_weight: NotNegative = 0.0
     kind: Literal['mse', 'cross_entropy'] = 'mse'
     heatmaps: Heatmaps = Heatmaps()
+    depth_weight: NotNegative = 0.0
 
 
 class WorldModelLoss(Section):

@@ -44,6 +44,11 @@ class WorldModelTask(Task):
                 f'loss.hand_consistency.kind is {hands.kind}, but the model reads maps of '
                 f'{model.config.heatmap_loss} (model.heatmap_loss)'
             )
+        if (hands.depth_weight > 0) != model.config.keypoint_head.depths:
+            raise RecipeError(
+                'loss.hand_consistency.depth_weight and model.keypoint_head.depths go together: '
+                'give both or neither'
+            )
         model.requires_grad_(False)
         model.predictor.requires_grad_(True)
         model.keypoint_head.requires_grad_(hands.weight + hands.true_latents_weight > 0)
@@ -92,8 +97,11 @@ class WorldModelTask(Task):
             ('rollout', rollout, slice(-1, None)),
             ('encoder', latents[:, 1:], slice(1, None)),
         ):
-            pixels = self.model.keypoint_pixels(seen)
+            _, pixels, depths = self.model.keypoints(seen)
             off = (pixels - batch.keypoint_pixels[:, frames]).norm(dim=-1)[valid[:, frames]]
+            if depths is not None:
+                error = (depths - batch.keypoint_depths[:, frames]).abs()[valid[:, frames]]
+                sums[f'{name}_depth'] = error.sum()
             sums[f'{name}_pixels'] = off.sum()
             sums[f'{name}_close'] = (off <= _CLOSE).sum()
             sums[f'{name}_keypoints'] = torch.tensor(float(len(off)), device=off.device)
@@ -103,7 +111,8 @@ class WorldModelTask(Task):
         """Figures of one step (`window`) and of a rollout over the window (its last frame).
 
         `_mse` is the error of the latents, `_ratio` that over the error of "nothing moves",
-        `_keypoint_px` the mean distance of visible keypoints, `_pck20` the share within 20 px;
+        `_keypoint_px` the mean distance of visible keypoints, `_pck20` the share within 20 px,
+        `_depth_m` the mean error of their depths;
         those of `encoder` are read from the true latents.
         """
         figures = {}
@@ -118,6 +127,8 @@ class WorldModelTask(Task):
             if count := sums[f'{name}_keypoints']:
                 figures[f'{name}_keypoint_px'] = sums[f'{name}_pixels'] / count
                 figures[f'{name}_pck20'] = sums[f'{name}_close'] / count
+                if f'{name}_depth' in sums:
+                    figures[f'{name}_depth_m'] = sums[f'{name}_depth'] / count
         return figures
 
     def compiled(self) -> tuple[nn.Module, ...]:
@@ -164,8 +175,13 @@ class WorldModelTask(Task):
             radius=drawing.radius,
             zero_at_border=drawing.zero_at_border,
         )
-        predicted = self.model.heatmaps(latents)
-        return hand_consistency_loss(predicted, target, valid, self._loss.hand_consistency.kind)
+        hands = self._loss.hand_consistency
+        maps, _, depths = self.model.keypoints(latents)
+        loss = hand_consistency_loss(maps, target, valid, hands.kind)
+        if depths is None:
+            return loss
+        error = (depths - batch.keypoint_depths[:, frames]).abs()
+        return loss + hands.depth_weight * torch.where(valid, error, 0.0).mean()
 
 
 def make_world_model(recipe: WorldModelRecipe) -> WorldModel:
