@@ -337,6 +337,11 @@ def test_the_command(cache, data, projected, tmp_path, capsys):
     assert LatentCache(latents).dim == 16
     with pytest.raises(DatasetError, match='has no projection'):
         run_command('--from-cache', raw, '--out', latents, '--option', option)
+    with pytest.raises(DatasetError, match='--processes are for --data'):
+        run_command(
+            '--from-cache', raw, '--out', latents, '--encoder', name, '--processes', 2,
+            '--option', option, '--option', f'projection={projected}',
+        )  # fmt: skip
     with pytest.raises(DatasetError, match='NAME=VALUE'):
         run_command('--data', data, '--out', raw, '--option', 'image_size')
     assert Recording(data / 'episode_00000001.h5').length == 6

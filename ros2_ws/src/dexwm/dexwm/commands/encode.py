@@ -84,6 +84,11 @@ def run(args: argparse.Namespace) -> int:
                 f'{encoder.name} has no projection: --from-cache is for encoders that put one '
                 'behind a backbone'
             )
+        if args.pictures is not None or args.processes:
+            raise DatasetError(
+                '--pictures and --processes are for --data: with --from-cache the small pictures '
+                'are taken over, and this process projects'
+            )
         cache = LatentCache(args.from_cache).derive(encoder.to(args.device), args.out)
     else:
         if args.processes and args.device != 'cpu':
