@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.measurement import BenchmarkError, Measurement, Settings
 from dexwm_planner.run_directory import provenance
 
-BENCHMARKS = ('cell', 'fci', 'data', 'kinematics', 'loader', 'training')
+BENCHMARKS = ('cell', 'fci', 'data', 'kinematics', 'loader', 'planning', 'training')
 """Modules of this package, each with a function `run`."""
 
 

@@ -19,6 +19,11 @@ GOALS = {
     'data': {'pictures, fast, 2 cores', 'pictures, standard, 2 cores'},
     'kinematics': set(),
     'loader': {'cache over demand'},
+    'planning': {
+        'default, N 64, T 1: naive over cached',
+        'plan, cpu',
+        'plan, cpu, share of kinematics',
+    },
     'training': set(),
 }
 

@@ -1,0 +1,1 @@
+"""Terms of the planning cost, one a file."""

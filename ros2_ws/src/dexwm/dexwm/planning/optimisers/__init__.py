@@ -1,0 +1,1 @@
+"""Optimisers of joint waypoints, one a file."""

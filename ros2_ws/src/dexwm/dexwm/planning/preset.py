@@ -1,0 +1,195 @@
+"""How a plan is made, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, get_args
+
+OptimiserName = Literal['cem', 'icem', 'mppi', 'gradient', 'random']
+Start = Literal['current', 'dummy', 'keypoints']
+CostAt = Literal['last', 'every']
+
+
+class PresetError(ValueError):
+    """Raised for a preset that is unknown, or settings that make none."""
+
+
+@dataclass(frozen=True)
+class CostWeights:
+    """Weights of the cost's terms; 0 leaves a term out.
+
+    A term that the goal says nothing about is left out as well: pixels without a picture, say.
+
+    Attributes:
+        latent: mean squared difference of latents; "nothing moves" costs about 0.4 in all.
+        keypoint_pixels: keypoints that the model sees in its prediction, a pixel.
+        keypoint_distance: keypoints by forward kinematics, a metre. Where the goal's keypoints
+            have no depth, `projected_pixels` takes its place.
+        projected_pixels: keypoints by forward kinematics in the picture, a pixel; used where the
+            goal tells pixels only.
+        orientation: tilt of the palm against the neutral one, 1 - cos; for the task grasp only.
+        joint_limit: joints near their limits.
+        step_size: steps, in squares of the first sigma.
+        keep_out: keypoints inside boxes that the hand must not touch, a metre.
+    """
+
+    latent: float = 1.0
+    keypoint_pixels: float = 0.01
+    keypoint_distance: float = 0.0
+    projected_pixels: float = 0.0
+    orientation: float = 0.0
+    joint_limit: float = 0.0
+    step_size: float = 0.0
+    keep_out: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in self.names():
+            value = getattr(self, name)
+            if not 0 <= value < float('inf'):
+                raise PresetError(f'the weight of {name} must not be negative, got {value}')
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the terms."""
+        return tuple(f.name for f in fields(cls))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All that is to be decided about planning but the model.
+
+    Attributes:
+        name: what tables call it.
+        horizon: waypoints T of the first plan. A later plan of the same task has as many as are
+            left after those executed, at least one (paper, appendix B).
+        samples: candidates an iteration; of the optimiser 'gradient', its starts.
+        iterations: of the optimiser.
+        elites: candidates that give the next mean; not used by 'gradient' and 'random'.
+        sigma_arm: first standard deviation of the arm's joints, rad.
+        sigma_hand: of the hand's, rad.
+        sigma_hand_place: of the hand's while it holds something (task place), rad.
+        sigma_floor: least standard deviation, as part of the first.
+        sigma_decay: each plan of a task begins with the sigmas of the one before times this.
+        replans: plans of a task.
+        executed: waypoints of a plan that are executed before the next.
+        optimiser: which.
+        start: where the first mean is. 'current': the posture the robot is in; 'dummy': for
+            grasp a dummy grasp motion, otherwise as 'current'; 'keypoints': the posture whose
+            hand, by forward kinematics, is where the goal shows it.
+        start_sigma: with 'keypoints', the sigmas are multiplied by this.
+        weights: of the cost's terms.
+        cost_at: steps at which distances from the goal count.
+
+    Raises:
+        PresetError: where a value is out of range.
+    """
+
+    name: str
+    horizon: int = 1
+    samples: int = 64
+    iterations: int = 10
+    elites: int = 10
+    sigma_arm: float = 0.3
+    sigma_hand: float = 0.1
+    sigma_hand_place: float = 0.01
+    sigma_floor: float = 0.05
+    sigma_decay: float = 1.0
+    replans: int = 1
+    executed: int = 1
+    optimiser: OptimiserName = 'cem'
+    start: Start = 'current'
+    start_sigma: float = 0.35
+    weights: CostWeights = field(default_factory=CostWeights)
+    cost_at: CostAt = 'last'
+
+    def __post_init__(self) -> None:
+        for name in ('horizon', 'samples', 'iterations', 'elites', 'replans', 'executed'):
+            if getattr(self, name) < 1:
+                raise PresetError(f'{name} must be at least 1, got {getattr(self, name)}')
+        for name in ('sigma_arm', 'sigma_hand', 'sigma_hand_place', 'start_sigma'):
+            if not 0 < getattr(self, name) < float('inf'):
+                raise PresetError(f'{name} must be positive, got {getattr(self, name)}')
+        if not 0 <= self.sigma_floor <= 1:
+            raise PresetError(f'sigma_floor must be in [0, 1], got {self.sigma_floor}')
+        if not 0 < self.sigma_decay <= 1:
+            raise PresetError(f'sigma_decay must be in (0, 1], got {self.sigma_decay}')
+        for name, kind in (
+            ('optimiser', OptimiserName),
+            ('start', Start),
+            ('cost_at', CostAt),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise PresetError(
+                    f'{name} must be one of {", ".join(get_args(kind))}, '
+                    f'got {getattr(self, name)!r}'
+                )
+        sampling = self.optimiser in ('cem', 'icem', 'mppi')
+        if sampling and not 2 <= self.elites <= self.samples:
+            raise PresetError(
+                f'elites must be from 2 to the {self.samples} samples, got {self.elites}'
+            )
+        if self.executed > self.horizon:
+            raise PresetError(
+                f'{self.executed} waypoints cannot be executed of a plan of {self.horizon}'
+            )
+
+    def horizon_at(self, replan: int) -> int:
+        """Waypoints of a task's plan number `replan`, from 0."""
+        return max(1, self.horizon - replan * self.executed)
+
+
+_KEYPOINTS_ONLY = CostWeights(
+    latent=0.0, keypoint_pixels=0.0, keypoint_distance=1.0, projected_pixels=0.003, step_size=0.002
+)
+_CPU = Preset('cpu', sigma_decay=0.6, replans=3)
+
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            'paper-sim',
+            horizon=3,
+            samples=512,
+            replans=3,
+            start='dummy',
+            weights=CostWeights(keypoint_pixels=0.001, orientation=0.1),
+        ),
+        Preset(
+            'paper-real',
+            horizon=2,
+            samples=256,
+            executed=2,
+            start='dummy',
+            weights=CostWeights(keypoint_pixels=0.001, orientation=0.1),
+        ),
+        _CPU,
+        replace(_CPU, name='cpu-icem', optimiser='icem'),
+        replace(_CPU, name='cpu-mppi', optimiser='mppi'),
+        replace(_CPU, name='cpu-gradient', optimiser='gradient', samples=4, iterations=22),
+        replace(_CPU, name='hybrid', start='keypoints'),
+        Preset(
+            'keypoints',
+            samples=256,
+            iterations=20,
+            sigma_decay=0.6,
+            replans=3,
+            weights=_KEYPOINTS_ONLY,
+        ),
+        Preset('random', optimiser='random', replans=3),
+    )
+}
+"""The presets by name. 'paper-*' are the paper's (appendix B), the others are for a CPU."""
+
+DEFAULT_PRESET = 'cpu'
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+        PresetError: where there is none; the message lists them.
+    """
+    if name not in PRESETS:
+        raise PresetError(f'there is no preset {name!r}; there are {", ".join(PRESETS)}')
+    return PRESETS[name]

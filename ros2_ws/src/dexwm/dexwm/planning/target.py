@@ -1,0 +1,150 @@
+"""What a goal means for one observation: latents, pixels and points to be near."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dexwm.geometry.preprocess import ResizeAndCrop
+from dexwm.model.world_model import WorldModel
+from dexwm.planning.goal import Goal, GoalError, KeypointGoal, ObjectCrop, PictureGoal
+from dexwm.planning.joint_actions import RIGHT_HAND, RIGHT_HEATMAP_KEYPOINTS, JointActions
+from dexwm.robot.keypoints import KEYPOINTS
+
+_ASPECT_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Target:
+    """A goal as the cost's terms take it.
+
+    Attributes:
+        latents: (P, D) of the goal picture, or of one with an object crop; None without.
+        tokens: (P,) bool, which of them the goal tells; None for all.
+        pixels: (12, 2) in the input picture, NaN where unknown; None where all are.
+        points_base: (21, 3) of the hand, metres, NaN where unknown; None where all are.
+        digest: of the goal, SHA-256, hexadecimal.
+    """
+
+    latents: Tensor | None
+    tokens: Tensor | None
+    pixels: Tensor | None
+    points_base: Tensor | None
+    digest: str
+
+
+def make_target(
+    goal: Goal,
+    model: WorldModel,
+    actions: JointActions,
+    image: NDArray[np.uint8],
+    preprocess: ResizeAndCrop,
+) -> Target:
+    """Reads a goal with the world model.
+
+    Args:
+        goal: what to reach.
+        model: which encodes the goal picture and reads the hand in it.
+        actions: the camera of the input picture.
+        image: (H, W, 3) uint8 RGB, the observed picture.
+        preprocess: from the camera's pictures to the model's.
+
+    Raises:
+        GoalError: where the goal's size or place does not fit the camera's picture.
+    """
+    if isinstance(goal, KeypointGoal):
+        return _of_keypoints(goal, model, actions, image, preprocess)
+    latents = _encode(model, _fitted(goal, preprocess), actions)
+    _, pixels, depths = model.keypoints(latents)
+    # The robot has no left hand: what the head says of it means nothing.
+    pixels = pixels.clone()
+    pixels[: RIGHT_HAND.start] = torch.nan
+    points = None
+    if depths is not None:
+        points = torch.full((len(KEYPOINTS), 3), torch.nan, device=latents.device)
+        points[list(RIGHT_HEATMAP_KEYPOINTS)] = actions.unproject(
+            pixels[RIGHT_HAND], depths[RIGHT_HAND]
+        )
+    return Target(latents, None, pixels, points, goal.digest)
+
+
+def _of_keypoints(
+    goal: KeypointGoal,
+    model: WorldModel,
+    actions: JointActions,
+    image: NDArray[np.uint8],
+    preprocess: ResizeAndCrop,
+) -> Target:
+    device = actions.start.device
+    points: Tensor | None = None
+    pixels: Tensor | None = None
+    if goal.points_base is not None:
+        points = _if_known(torch.from_numpy(goal.points_base).float().to(device))
+    if goal.pixels is not None:
+        moved = goal.pixels @ preprocess.matrix[:2, :2].T + preprocess.matrix[:2, 2]
+        pixels = torch.from_numpy(moved).float().to(device)
+        pixels[: RIGHT_HAND.start] = torch.nan
+        pixels = _if_known(pixels)
+    if pixels is None and points is not None:
+        # Projected, so that the world model's predictions can be compared with them too.
+        pixels = _if_known(actions.project(points)[0])
+    latents = tokens = None
+    if goal.object_crop is not None:
+        pasted, covered = _paste(goal.object_crop, image)
+        latents = _encode(model, preprocess.apply(pasted), actions)
+        tokens = _covered_tokens(preprocess.apply(covered), model).to(device)
+    return Target(latents, tokens, pixels, points, goal.digest)
+
+
+def _if_known(points: Tensor) -> Tensor | None:
+    """Points (K, d), None where not one is known."""
+    return points if torch.isfinite(points).all(dim=-1).any() else None
+
+
+def _fitted(goal: PictureGoal, preprocess: ResizeAndCrop) -> NDArray[np.uint8]:
+    """The goal picture as the model sees it."""
+    height, width = goal.image.shape[:2]
+    camera = (preprocess.source_width, preprocess.source_height)
+    if abs(width / height / (camera[0] / camera[1]) - 1) > _ASPECT_TOLERANCE:
+        raise GoalError(
+            f'the goal picture has {width}x{height} pixels, the camera {camera[0]}x{camera[1]}: '
+            'another aspect ratio shows another part of the scene. Take the goal picture with '
+            'this camera'
+        )
+    own = ResizeAndCrop.to_cover(width, height, preprocess.height, preprocess.width)
+    return own.apply(goal.image)
+
+
+def _encode(model: WorldModel, image: NDArray[np.uint8], actions: JointActions) -> Tensor:
+    return model.encode(torch.from_numpy(image)[None].to(actions.start.device))[0]
+
+
+def _paste(
+    crop: ObjectCrop, image: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The observed picture with the crop in it, and a picture that is white where the crop is."""
+    height, width = crop.image.shape[:2]
+    rows, columns = slice(crop.row, crop.row + height), slice(crop.column, crop.column + width)
+    if rows.stop > image.shape[0] or columns.stop > image.shape[1]:
+        raise GoalError(
+            f'the object crop of {width}x{height} at column {crop.column}, row {crop.row} leaves '
+            f"the camera's picture of {image.shape[1]}x{image.shape[0]}"
+        )
+    pasted, covered = image.copy(), np.zeros_like(image)
+    pasted[rows, columns] = crop.image
+    covered[rows, columns] = 255
+    return pasted, covered
+
+
+def _covered_tokens(covered: NDArray[np.uint8], model: WorldModel) -> Tensor:
+    """(P,) the tokens of which the crop covers at least half, or the one it covers most of."""
+    rows, columns = model.encoder.grid
+    part = covered[..., 0].reshape(rows, covered.shape[0] // rows, columns, -1).mean(axis=(1, 3))
+    part = part.ravel() / 255
+    if part.max() == 0:
+        raise GoalError('the object crop lies in a part of the picture that the model cuts off')
+    return torch.from_numpy(part >= min(0.5, part.max()))

@@ -1,0 +1,312 @@
+"""Plans on a tiny world model: what they contain, what decides them, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
+from dexwm.planning.errors import PlanningError
+from dexwm.planning.goal import GoalError, KeypointGoal, ObjectCrop, PictureGoal
+from dexwm.planning.model_digest import model_digest
+from dexwm.planning.planner import Planner
+from dexwm.planning.preset import PRESETS, CostWeights, Preset, PresetError, find_preset
+from dexwm.robot.joints import ARM, HAND, HOME, robot_limits
+
+from .planning_scene import (
+    INTRINSICS,
+    camera_pose,
+    deep_model,
+    observation,
+    picture,
+    picture_goal,
+    planner,
+)
+from .tiny_world_model import TinyEncoder, tiny_world_model
+
+TIPS = [0, 4, 8, 12, 16, 20]
+ONLY_POINTS = CostWeights(latent=0, keypoint_pixels=0, keypoint_distance=1, step_size=1e-4)
+
+
+def posture(seed=2):
+    """Reachable, and inside the planner's limits."""
+    rng = np.random.default_rng(seed)
+    q = HOME.copy()
+    q[ARM] += rng.normal(0, 0.2, 7)
+    q[HAND] += rng.uniform(0, 0.3, 16)
+    return robot_limits().with_margin(0.07).clamp(q)
+
+
+@pytest.fixture(scope='module')
+def deep():
+    return deep_model()
+
+
+@pytest.mark.parametrize('start', ['current', 'dummy', 'keypoints'])
+@pytest.mark.parametrize('cost_at', ['last', 'every'])
+def test_a_plan_is_complete_and_repeatable(deep, model, start, cost_at):
+    p = planner(deep, model, horizon=2, start=start, cost_at=cost_at)
+    seen = []
+    plan = p.plan(observation(), picture_goal(), task='grasp', seed=5, on_iteration=seen.append)
+    assert plan.waypoints.shape == (2, 23) and plan.waypoints.dtype == np.float64
+    for waypoint in plan.waypoints:
+        assert p.limits.violations(waypoint) == []
+    assert plan.outcome == 'done' and plan.task == 'grasp' and plan.seed == 5
+    assert plan.costs == tuple(i.best_cost for i in seen) and len(seen) == 3
+    assert set(plan.terms) == {'latent', 'keypoint_pixels'}
+    assert sum(plan.terms.values()) == pytest.approx(plan.costs[-1], rel=1e-4)
+    assert plan.predicted_latents.shape == (2, 6, 6)
+    assert plan.predicted_pixels.shape == (2, 12, 2) and plan.goal_pixels.shape == (12, 2)
+    for pixels in (plan.predicted_pixels, plan.goal_pixels):
+        assert np.isnan(pixels[..., :6, :]).all() and np.isfinite(pixels[..., 6:, :]).all()
+    # The head looked at 24x16 pixels; the camera's picture is twice as large.
+    read = deep.keypoint_pixels(plan.predicted_latents)[:, 6:].numpy()
+    np.testing.assert_allclose(plan.predicted_pixels[:, 6:], 2 * read + 0.5, atol=1e-3)
+    assert plan.goal_digest == picture_goal().digest
+    assert plan.checkpoint_digest == model_digest(deep)
+    assert {'encoder', 'kinematics', 'predictor', 'terms', 'total'} <= set(plan.seconds)
+    again = p.plan(observation(), picture_goal(), task='grasp', seed=5)
+    np.testing.assert_array_equal(again.waypoints, plan.waypoints)
+    other = p.plan(observation(), picture_goal(), task='grasp', seed=6)
+    assert (other.waypoints != plan.waypoints).any()
+    image = p.decode(plan.predicted_latents[0])
+    assert image.shape == (8, 12, 3) and image.dtype == np.uint8
+
+
+@pytest.mark.parametrize('optimiser', ['cem', 'icem', 'mppi', 'gradient', 'random'])
+def test_every_optimiser_plans_through_the_model(deep, model, optimiser):
+    p = planner(deep, model, optimiser=optimiser, iterations=6)
+    plan = p.plan(observation(), picture_goal(), seed=0)
+    assert len(plan.costs) == (1 if optimiser == 'random' else 6)
+    assert np.isfinite(plan.costs).all()
+    if optimiser != 'random':
+        assert plan.costs[-1] < plan.costs[0]
+
+
+def test_keypoints_alone_bring_the_hand_to_its_goal(deep, model):
+    goal = posture()
+    p = planner(deep, model, samples=256, iterations=30, elites=20, weights=ONLY_POINTS)
+    plan = p.plan(observation(), KeypointGoal(points_base=model.keypoints(goal)), seed=0)
+    away = np.linalg.norm(model.keypoints(HOME) - model.keypoints(goal), axis=1).mean()
+    left = np.linalg.norm(
+        model.keypoints(plan.waypoints[-1]) - model.keypoints(goal), axis=1
+    ).mean()
+    assert away > 0.08 and left < 0.03
+    assert plan.predicted_latents is None and 'predictor' not in plan.seconds
+    assert set(plan.terms) == {'keypoint_distance', 'step_size'}
+
+
+def test_the_keypoint_start_brings_the_hand_there_before_the_model_is_asked(deep, model):
+    points = np.full((21, 3), np.nan)
+    points[TIPS] = model.keypoints(posture())[TIPS]
+    p = planner(deep, model, samples=2, elites=2, iterations=1, start='keypoints')
+    plan = p.plan(observation(), KeypointGoal(points_base=points), seed=0)
+    distance = np.linalg.norm(model.keypoints(plan.waypoints[-1]) - points, axis=1)[TIPS].mean()
+    start = np.linalg.norm(model.keypoints(HOME) - points, axis=1)[TIPS].mean()
+    assert start > 0.08 and distance < 0.5 * start
+
+
+def test_pixels_are_enough_of_a_goal(deep, model):
+    p = planner(
+        deep,
+        model,
+        samples=128,
+        iterations=15,
+        weights=CostWeights(latent=0, keypoint_pixels=0, projected_pixels=1),
+    )
+    points = model.keypoints(posture())[TIPS]
+    pose = camera_pose()
+    pixels = np.full((12, 2), np.nan)
+    pixels[6:] = INTRINSICS.project((points - pose[:3, 3]) @ pose[:3, :3])
+    goal = KeypointGoal(pixels=pixels)
+    plan = p.plan(observation(), goal, seed=0)
+    np.testing.assert_allclose(plan.goal_pixels, pixels, atol=1e-3)
+    error = np.linalg.norm(plan.predicted_pixels[0, 6:] - pixels[6:], axis=1).mean()
+    start = INTRINSICS.project((model.keypoints(HOME)[TIPS] - pose[:3, 3]) @ pose[:3, :3])
+    assert error < 0.3 * np.linalg.norm(start - pixels[6:], axis=1).mean()
+    # The model's predictions can be compared with them as well.
+    world = planner(deep, model).plan(observation(), goal, seed=0)
+    assert set(world.terms) == {'keypoint_pixels'}
+
+
+def test_knuckles_alone_are_a_goal_that_heat_maps_do_not_show(deep, model):
+    points = np.full((21, 3), np.nan)
+    points[5:8] = model.keypoints(posture())[5:8]
+    goal = KeypointGoal(points_base=points)
+    plan = planner(deep, model, weights=ONLY_POINTS).plan(observation(), goal, seed=0)
+    assert plan.goal_pixels is None and set(plan.terms) == {'keypoint_distance', 'step_size'}
+    with pytest.raises(PlanningError, match='tells nothing'):
+        planner(deep, model).plan(observation(), goal, seed=0)
+
+
+def test_an_object_crop_counts_in_the_tokens_that_it_covers(deep, model):
+    p = planner(deep, model)
+    crop = picture(9, 16, 16)
+    plan = p.plan(observation(), KeypointGoal(object_crop=ObjectCrop(crop, 32, 0)), seed=0)
+    pasted = observation().image.copy()
+    pasted[:16, 32:] = crop
+    whole = p.plan(observation(), PictureGoal(pasted), seed=0)
+    assert set(plan.terms) == {'latent'}
+    # Token 2 of 2x3 is the top right third of the upper half.
+    goal = deep.encode(torch.from_numpy(_half(pasted))[None])[0]
+    expected = (plan.predicted_latents[-1, 2] - goal[2]).square().mean()
+    assert plan.terms['latent'] == pytest.approx(float(expected), rel=1e-3)
+    assert whole.terms['latent'] != pytest.approx(plan.terms['latent'], rel=1e-3)
+    with pytest.raises(GoalError, match="leaves the camera's picture of 48x32"):
+        outside = KeypointGoal(object_crop=ObjectCrop(crop, 40, 0))
+        p.plan(observation(), outside, seed=0)
+
+
+def _half(image):
+    from dexwm.geometry.preprocess import ResizeAndCrop
+
+    return ResizeAndCrop.to_cover(48, 32, 16, 24).apply(image)
+
+
+def test_a_goal_of_another_size_is_taken_if_its_shape_fits(deep, model):
+    p = planner(deep, model)
+    large = np.repeat(np.repeat(picture(1), 2, axis=0), 2, axis=1)
+    plan = p.plan(observation(), PictureGoal(large), seed=0)
+    same = p.plan(observation(), picture_goal(), seed=0)
+    np.testing.assert_allclose(plan.goal_pixels, same.goal_pixels, atol=0.2)
+    with pytest.raises(GoalError, match='48x40 pixels, the camera 48x32: another aspect ratio'):
+        p.plan(observation(), PictureGoal(picture(1, 40, 48)), seed=0)
+
+
+def test_later_plans_are_shorter_closer_and_begin_where_the_last_ended(deep, model):
+    p = planner(deep, model, horizon=3, sigma_decay=0.001, replans=3)
+    first = p.plan(observation(), picture_goal(), seed=0)
+    second = p.plan(observation(), picture_goal(), seed=0, replan=1, previous=first)
+    third = p.plan(observation(), picture_goal(), seed=0, replan=2, previous=second)
+    assert [len(x.waypoints) for x in (first, second, third)] == [3, 2, 1]
+    np.testing.assert_allclose(second.waypoints, first.waypoints[1:], atol=2e-3)
+    np.testing.assert_allclose(third.waypoints, second.waypoints[1:], atol=2e-3)
+
+
+def test_fingers_that_hold_something_hardly_move(deep, model):
+    p = planner(deep, model, samples=64)
+    moved = {
+        task: np.abs(p.plan(observation(), picture_goal(), task=task, seed=0).waypoints[0] - HOME)
+        for task in ('reach', 'place')
+    }
+    assert moved['place'][HAND].max() < 0.06 < moved['reach'][HAND].max()
+
+
+def test_cancelling_and_a_budget_keep_the_best_so_far(deep, model):
+    p = planner(deep, model, iterations=50)
+    seen = []
+    plan = p.plan(
+        observation(),
+        picture_goal(),
+        seed=0,
+        on_iteration=seen.append,
+        should_stop=lambda: len(seen) == 4,
+    )
+    assert plan.outcome == 'cancelled' and len(plan.costs) == 4
+    early = p.plan(observation(), picture_goal(), seed=0, should_stop=lambda: True)
+    assert early.outcome == 'cancelled' and early.costs == () and early.terms == {}
+    np.testing.assert_allclose(early.waypoints[0], HOME, atol=1e-6)
+    with pytest.raises(PlanningError, match='budget of 0 s ended before one candidate'):
+        p.plan(observation(), picture_goal(), seed=0, budget=0.0)
+    endless = planner(deep, model, iterations=10**6)
+    plan = endless.plan(observation(), picture_goal(), seed=0, budget=1.0)
+    assert plan.outcome == 'budget' and plan.costs
+
+
+def test_a_stop_is_noticed_between_chunks(deep, model, monkeypatch):
+    monkeypatch.setattr('dexwm.planning.rollout.CHUNK_BYTES', 1)
+    p = planner(deep, model, samples=12, iterations=1)
+    asked = []
+    plan = p.plan(
+        observation(),
+        picture_goal(),
+        seed=0,
+        should_stop=lambda: asked.append(1) or len(asked) == 5,
+    )
+    assert plan.outcome == 'cancelled' and plan.costs == () and len(asked) == 5
+
+
+def test_chunks_do_not_change_a_plan(deep, model, monkeypatch):
+    p = planner(deep, model)
+    whole = p.plan(observation(), picture_goal(), seed=0)
+    monkeypatch.setattr('dexwm.planning.rollout.CHUNK_BYTES', 1)
+    single = p.plan(observation(), picture_goal(), seed=0)
+    np.testing.assert_allclose(single.costs, whole.costs, rtol=1e-4)
+
+
+def test_weights_that_are_nan_are_an_error(model):
+    broken = deep_model()
+    with torch.no_grad():
+        broken.predictor.output_proj.weight[0, 0] = torch.nan
+    with pytest.raises(PlanningError, match='candidates can be judged'):
+        planner(broken, model).plan(observation(), picture_goal(), seed=0)
+
+
+def test_goals_that_the_cost_does_not_look_at_are_refused(deep, model):
+    crop = KeypointGoal(object_crop=ObjectCrop(picture(9, 16, 16), 32, 0))
+    with pytest.raises(PlanningError, match=r'preset test looks at .keypoint_distance, step_size'):
+        planner(deep, model, weights=ONLY_POINTS).plan(observation(), crop, seed=0)
+    with pytest.raises(PlanningError, match="start is not 'keypoints'"):
+        planner(deep, model, start='keypoints').plan(observation(), crop, seed=0)
+    with pytest.raises(PlanningError, match='must not be negative, got -1'):
+        planner(deep, model).plan(observation(), picture_goal(), seed=-1)
+
+
+def test_a_model_without_depths_starts_from_pixels(model):
+    flat = tiny_world_model()
+    plan = planner(flat, model, start='keypoints').plan(observation(), picture_goal(), seed=0)
+    assert plan.costs
+    only = planner(
+        flat, model, weights=CostWeights(latent=0, keypoint_pixels=0, projected_pixels=1)
+    )
+    assert set(only.plan(observation(), picture_goal(), seed=0).terms) == {'projected_pixels'}
+
+
+def test_models_and_limits_of_something_else_are_refused(deep, model):
+    camera_only = tiny_world_model(action={'subset': 'nwm'})
+    with pytest.raises(PlanningError, match='right hand'):
+        planner(camera_only, model).plan(observation(), picture_goal(), seed=0)
+    with pytest.raises(PlanningError, match='limits must be of the joints'):
+        Planner(deep, model, Preset('test'), robot_limits().subset(['fr3_joint1']))
+
+
+def test_the_digest_is_that_of_the_weights(tmp_path):
+    one = tiny_world_model(encoder=TinyEncoder(trained=True))
+    digest = model_digest(one)
+    save_checkpoint(one, tmp_path)
+    again = load_checkpoint(tmp_path, encoder=one.encoder)
+    assert model_digest(again) == digest
+    with torch.no_grad():
+        again.predictor.output_proj.bias[0] += 1
+    assert model_digest(again) != digest
+
+
+def test_presets_have_names_and_the_papers_numbers():
+    assert all(name == preset.name for name, preset in PRESETS.items())
+    sim, real = find_preset('paper-sim'), find_preset('paper-real')
+    assert (sim.horizon, sim.samples, sim.elites, sim.iterations) == (3, 512, 10, 10)
+    assert (real.horizon, real.samples, real.elites, real.iterations) == (2, 256, 10, 10)
+    assert (sim.sigma_arm, sim.sigma_hand, sim.sigma_hand_place) == (0.3, 0.1, 0.01)
+    assert (real.replans, real.executed) == (1, 2)
+    assert [sim.horizon_at(r) for r in range(4)] == [3, 2, 1, 1]
+    with pytest.raises(PresetError, match="no preset 'gpu'; there are paper-sim, paper-real, cpu"):
+        find_preset('gpu')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'horizon': 0}, 'horizon must be at least 1, got 0'),
+        ({'sigma_arm': float('nan')}, 'sigma_arm must be positive, got nan'),
+        ({'sigma_floor': 2.0}, r'sigma_floor must be in \[0, 1\]'),
+        ({'sigma_decay': 0.0}, r'sigma_decay must be in \(0, 1\]'),
+        ({'optimiser': 'bfgs'}, "one of cem, icem, mppi, gradient, random, got 'bfgs'"),
+        ({'start': 'home'}, 'start must be one of current, dummy, keypoints'),
+        ({'elites': 65}, 'elites must be from 2 to the 64 samples, got 65'),
+        ({'executed': 2}, '2 waypoints cannot be executed of a plan of 1'),
+    ],
+)
+def test_impossible_presets_are_refused(settings, message):
+    with pytest.raises(PresetError, match=message):
+        Preset('test', **settings)
+    with pytest.raises(PresetError, match='weight of latent must not be negative'):
+        CostWeights(latent=-1.0)

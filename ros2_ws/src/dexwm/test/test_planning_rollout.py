@@ -1,0 +1,36 @@
+"""The cached rollout gives the numbers of the one that recomputes everything."""
+
+import pytest
+import torch
+
+from dexwm.planning.rollout import CachedRollout, NaiveRollout, bytes_per_candidate
+
+from .tiny_world_model import tiny_world_model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('seen', [1, 3, 4])
+@pytest.mark.parametrize('encode_per_candidate', [True, False])
+@pytest.mark.parametrize('residual', [False, True])
+def test_cached_and_naive_agree(seen, encode_per_candidate, residual):
+    predictor = {'dim': 8, 'depth': 2, 'heads': 2, 'context': 4, 'residual': residual}
+    model = tiny_world_model(predictor=predictor)
+    generator = torch.Generator().manual_seed(4)
+    images = torch.randint(0, 256, (seen, 16, 24, 3), dtype=torch.uint8, generator=generator)
+    past = torch.randn(seen - 1, 132, generator=generator)
+    actions = torch.randn(5, 6, 132, generator=generator)
+    cached = CachedRollout(model, model.encode(images), past)
+    naive = NaiveRollout(model, images, past, encode_per_candidate=encode_per_candidate)
+    first = cached(actions)
+    assert first.shape == (5, 6, 6, 6)
+    torch.testing.assert_close(first, naive(actions), atol=1e-4, rtol=1e-4)
+    # What the candidates of one call did must not be seen by those of the next.
+    assert torch.equal(cached(actions), first)
+    torch.testing.assert_close(cached(actions[3:4]), first[3:4], atol=1e-5, rtol=1e-5)
+
+
+def test_memory_of_a_candidate_grows_with_its_steps():
+    model = tiny_world_model()
+    one, three = (bytes_per_candidate(model, steps) for steps in (1, 3))
+    # At least the latents that are kept and the 12 maps of 8x12 cells.
+    assert three - one >= 2 * 4 * (6 * 6 + 12 * 8 * 12)
