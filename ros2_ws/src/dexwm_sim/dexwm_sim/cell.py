@@ -228,6 +228,23 @@ class Cell:
         touched = np.concatenate([objects[hand[:, 0], 1], objects[hand[:, 1], 0]])
         return frozenset(self.object_names[i] for i in touched if i >= 0)
 
+    def is_visible(self, name: str, viewpoint: ArrayLike) -> bool:
+        """Returns whether an object's centre is hidden by nothing but the object itself.
+
+        Args:
+            name: The object.
+            viewpoint: Where it is looked at from (3,), in the base frame (m).
+
+        Raises:
+            CellError: If the scene has no such object.
+        """
+        start = np.asarray(viewpoint, dtype=np.float64)
+        way = self.object_pose(name)[:3] - start
+        hit = np.full((1, 1), -1, dtype=np.int32)
+        shown = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
+        mujoco.mj_ray(self.model, self.data, start, way, shown, 1, -1, hit)
+        return bool(self._geom_object[hit[0, 0]] == self.object_names.index(name))
+
     def robot_in_contact(self) -> bool:
         """Returns whether the robot touches anything but itself."""
         robot = self._geom_robot[self.data.contact.geom[self.data.contact.dist <= 0]]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dexwm_sim.cell import CellSnapshot
 from dexwm_sim.expert import Leg
 from dexwm_sim.scene_config import SceneConfig
-from dexwm_sim.tasks import GraspJudge, Judge, PlaceJudge, ReachJudge, TaskState
+from dexwm_sim.tasks import Judge, TaskState, make_judge
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Goal:
     hand_points: NDArray[np.float64]
     object_poses: Mapping[str, NDArray[np.float64]]
 
+    @property
+    def object_positions(self) -> dict[str, NDArray[np.float64]]:
+        """Position (3,) of each object in the base frame (m)."""
+        return {name: pose[:3] for name, pose in self.object_poses.items()}
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -44,11 +49,13 @@ class Episode:
         task: One of ``TASKS``.
         seed: Seed it was made from.
         scene: The scene.
-        start: State at the start. In a place episode the hand already holds the object.
+        start: State at the start. In a place episode the hand already holds the object, in a
+            push episode it is low beside it.
         start_state: The same, as the judges see it.
         start_image: Picture of the start, RGB (height, width, 3).
         goal: What is to be achieved. In grasp the hand has closed around the object; in place
-            it has put the object down and not let go yet.
+            it has put the object down and not let go yet; in push it has moved the object and
+            gone elsewhere.
         expert: The expert's motion from the start; it goes on past the goal (lifts the object;
             lets go of it).
     """
@@ -64,12 +71,13 @@ class Episode:
 
     def judge(self) -> Judge:
         """Returns a new judge of an attempt at this episode."""
-        if self.task == 'reach':
-            return ReachJudge(self.goal.hand_points)
-        target = self.scene.target
-        if self.task == 'grasp':
-            return GraspJudge(target, self.start_state.object_positions[target][2])
-        return PlaceJudge(target, self.goal.object_poses[target][:3])
+        return make_judge(
+            self.task,
+            self.scene.target,
+            self.start_state,
+            self.goal.hand_points,
+            self.goal.object_positions,
+        )
 
     def digest(self) -> str:
         """Returns a SHA-256 of everything in the episode (hexadecimal)."""

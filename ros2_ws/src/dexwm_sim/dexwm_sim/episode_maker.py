@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,14 @@ from dexwm_sim.cell import Cell
 from dexwm_sim.episode import Episode, Goal
 from dexwm_sim.expert import (
     CLOSED_HAND,
+    CURLED_HAND,
     OPEN_HAND,
     Expert,
     Leg,
     UnreachableError,
     palm_rotation,
 )
+from dexwm_sim.exploration import HIGH_PALM, Explorer
 from dexwm_sim.follow import Follower
 from dexwm_sim.objects import OBJECT_KINDS
 from dexwm_sim.render import CellRenderer
@@ -29,6 +32,9 @@ from dexwm_sim.tasks import REACH_DISTANCE, TASKS, TaskState
 
 GRASPABLE: tuple[str, ...] = tuple(kind for kind in OBJECT_KINDS if kind != 'bowl')
 """Targets of grasp and place: what the hand closes around; it takes the bowl by its rim."""
+
+PUSHABLE: tuple[str, ...] = ('box', 'sphere', 'bread', 'apple', 'lemon', 'mug')
+"""Targets of push: what seldom topples when the hand moves it."""
 
 _ATTEMPTS = 50
 _LARGEST_CLUTTER = 2
@@ -46,6 +52,12 @@ _CARRY_DISTANCE = 0.15
 _CARRY_CLEARANCE = 0.03
 _SET_DOWN_HEIGHT = 0.004
 _LIFTED = 0.1
+# Push: how far the object goes, and how far from it the hand is at the end, on average (m).
+_PUSHED, _RETREATED = (0.08, 0.20), 0.20
+_SWEEPS = 12
+_PUSH_PITCH, _PUSH_TURN = (0.5, 1.0), (-0.4, 0.6)
+# An object that changed its height by more was toppled or is off the counter (m).
+_UPRIGHT = 0.01
 
 
 class EpisodeError(ValueError):
@@ -75,7 +87,12 @@ class EpisodeMaker:
         Raises:
             EpisodeError: If there is no such task, or all attempts at it failed.
         """
-        makers = {'reach': self._reach, 'grasp': self._grasp, 'place': self._place}
+        makers = {
+            'reach': self._reach,
+            'grasp': self._grasp,
+            'place': self._place,
+            'push': self._push,
+        }
         if task not in makers:
             raise EpisodeError(f'unknown task {task!r}; there are {", ".join(TASKS)}')
         for attempt in range(_ATTEMPTS):
@@ -107,14 +124,14 @@ class EpisodeMaker:
         return episode
 
     def _grasp(self, seed: int, rng: np.random.Generator) -> Episode | None:
-        cell = self._cell_with_target(rng)
+        cell = self._cell_with_target(rng, GRASPABLE)
         start = self._posture(rng, _HIGH_PALM_Z, OPEN_HAND)
         cell.reset(start)
         legs = self._expert.pick(cell.object_pose(cell.config.target)[:3], start)
         return self._record('grasp', seed, cell, legs, goal_leg='close')
 
     def _place(self, seed: int, rng: np.random.Generator) -> Episode | None:
-        cell = self._cell_with_target(rng)
+        cell = self._cell_with_target(rng, GRASPABLE)
         target = cell.config.target
         position = cell.object_pose(target)[:3]
         follower = Follower(cell, HOME)
@@ -135,8 +152,31 @@ class EpisodeMaker:
         legs = self._expert.place(follower.command, held, [*spot, position[2] + _SET_DOWN_HEIGHT])
         return self._record('place', seed, cell, legs, goal_leg='lower')
 
-    def _cell_with_target(self, rng: np.random.Generator) -> Cell:
-        target = str(rng.choice(GRASPABLE))
+    def _push(self, seed: int, rng: np.random.Generator) -> Episode | None:
+        cell = self._cell_with_target(rng, PUSHABLE)
+        explorer = Explorer(cell, self._model, self._cell_config.camera, rng)
+        # Many sweeps topple the object or begin in contact: building another scene takes longer.
+        for _ in range(_SWEEPS):
+            cell.reset()
+            rotation = palm_rotation(rng.uniform(*_PUSH_PITCH), rng.uniform(*_PUSH_TURN))
+            hand = OPEN_HAND + rng.random() * (CURLED_HAND - OPEN_HAND)
+            *_, beside, sweep = explorer.sweep(HOME, cell.config.target, rotation, hand)
+            (retreat,) = explorer.reach(sweep.target, HIGH_PALM, OPEN_HAND)
+            cell.reset(beside.target)
+            if cell.robot_in_contact() or not self._target_is_visible(cell):
+                continue
+            legs = (sweep, replace(retreat, name='retreat'))
+            episode = self._record('push', seed, cell, legs, goal_leg='retreat')
+            if episode is not None and self._target_is_visible(cell) and _is_good_push(episode):
+                return episode
+        return None
+
+    def _target_is_visible(self, cell: Cell) -> bool:
+        viewpoint = self._cell_config.camera.T_base_from_camera[:3, 3]
+        return cell.is_visible(cell.config.target, viewpoint)
+
+    def _cell_with_target(self, rng: np.random.Generator, kinds: tuple[str, ...]) -> Cell:
+        target = str(rng.choice(kinds))
         others = [kind for kind in OBJECT_KINDS if kind != target]
         count = int(rng.integers(0, _LARGEST_CLUTTER + 1))
         clutter = [str(kind) for kind in rng.choice(others, count, replace=False)]
@@ -192,6 +232,23 @@ class EpisodeMaker:
         pixels = camera.intrinsics.project(points)
         size = np.array([camera.intrinsics.width, camera.intrinsics.height])
         return bool(((pixels > _PICTURE_MARGIN) & (pixels < size - _PICTURE_MARGIN)).all())
+
+
+def _is_good_push(episode: Episode) -> bool:
+    """Whether only the target moved, far enough and upright, and the hand is elsewhere."""
+    goal, target = episode.goal, episode.scene.target
+    ways = {
+        name: pose[:3] - episode.start_state.object_positions[name]
+        for name, pose in goal.object_poses.items()
+    }
+    way = ways.pop(target)
+    away = np.linalg.norm(goal.hand_points - goal.object_poses[target][:3], axis=1).mean()
+    return bool(
+        _PUSHED[0] < np.linalg.norm(way) < _PUSHED[1]
+        and abs(way[2]) < _UPRIGHT
+        and away > _RETREATED
+        and all(np.linalg.norm(other) < _STILL for other in ways.values())
+    )
 
 
 def _palm_pose(rng: np.random.Generator, heights: tuple[float, float]) -> NDArray[np.float64]:

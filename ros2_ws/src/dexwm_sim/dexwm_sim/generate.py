@@ -13,13 +13,11 @@ import json
 import multiprocessing
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing.connection import wait as wait_for_one
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +41,7 @@ from dexwm_sim.generate_worker import (
     make_recording,
 )
 from dexwm_sim.render import RenderError
+from dexwm_sim.worker_process import end_with_parent
 
 SETTINGS = 'settings.json'
 _LOCK = '.lock'
@@ -142,7 +141,7 @@ def _run(
         console.print(f'{there} of them are there already')
     # Processes of their own: forked ones would share what OpenGL keeps.
     context = multiprocessing.get_context('spawn')
-    executor = ProcessPoolExecutor(workers, context, initializer=_prepare_worker)
+    executor = ProcessPoolExecutor(workers, context, initializer=end_with_parent)
     try:
         futures: dict[Future[EpisodeSummary], int] = {
             executor.submit(make_recording, folder, seed, settings): seed for seed in seeds
@@ -165,18 +164,6 @@ def _run(
     return [done[seed] for seed in seeds if seed in done], [
         failed[seed] for seed in seeds if seed in failed
     ]
-
-
-def _prepare_worker() -> None:
-    """Ties this process to the one that started it, which may be killed without notice."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        wait_for_one([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 class _Display:

@@ -1,8 +1,9 @@
-"""The tasks reach, grasp and place, and when they count as done.
+"""The tasks reach, grasp, place and push, and when they count as done.
 
-The criteria are those of DexWM, appendix C.4, where a time step is 0.1 s ("10 consecutive time
-steps (approximately 1 second)"). Beside each stands a stricter one of our own, held as long. The
-paper's "fingertips and wrists" are, for one Allegro hand, the wrist face and its four fingertips.
+The criteria of the first three are those of DexWM, appendix C.4, where a time step is 0.1 s ("10
+consecutive time steps (approximately 1 second)"). Beside each stands a stricter one of our own,
+held as long. The paper's "fingertips and wrists" are, for one Allegro hand, the wrist face and its
+four fingertips. The paper has no push, hence both its criteria are ours.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-TASKS: tuple[str, ...] = ('reach', 'grasp', 'place')
+TASKS: tuple[str, ...] = ('reach', 'grasp', 'place', 'push')
 
 STEP = 0.1
 """Time between two states that a judge is shown (s)."""
@@ -25,9 +26,11 @@ CONSECUTIVE_STEPS = 10
 REACH_DISTANCE = 0.15
 GRASP_DISTANCE = 0.20
 PLACE_DISTANCE = 0.10
+PUSH_DISTANCE = 0.05
 STRICT_REACH_DISTANCE = 0.05
 STRICT_LIFT_HEIGHT = 0.05
 STRICT_PLACE_DISTANCE = 0.05
+STRICT_PUSH_DISTANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ class Verdict:
     """How a task went.
 
     Attributes:
-        success: Whether the paper's criterion was met at some time.
+        success: Whether the paper's criterion (push: ours) was met at some time.
         strict_success: Whether the stricter criterion was met at some time.
         measure: The quantity judged, at the last state (m): mean distance of the hand points
-            (reach), height lifted (grasp), distance of the object from its goal (place).
+            (reach), height lifted (grasp), distance of the object from its goal (place, push).
     """
 
     success: bool
@@ -134,14 +137,19 @@ class GraspJudge(_StreakJudge):
         self._strict.update(self._measure >= STRICT_LIFT_HEIGHT)
 
 
-class PlaceJudge(_StreakJudge):
-    """Place: object within 10 cm (strict: 5 cm) of its position in the goal."""
-
-    def __init__(self, target: str, goal_position: NDArray[np.float64]) -> None:
-        """Takes the object's name and its position (3,) in the goal, in the base frame (m)."""
+class _ObjectJudge(_StreakJudge):
+    def __init__(
+        self,
+        target: str,
+        goal_position: NDArray[np.float64],
+        distance: float,
+        strict_distance: float,
+    ) -> None:
         super().__init__()
         self._target = target
         self._goal = np.array(goal_position, dtype=np.float64)
+        self._distance = distance
+        self._strict_distance = strict_distance
         if self._goal.shape != (3,):
             raise ValueError(f'expected a position, got shape {self._goal.shape}')
 
@@ -149,5 +157,51 @@ class PlaceJudge(_StreakJudge):
         """Takes in the next state."""
         offset = state.object_positions[self._target] - self._goal
         self._measure = float(np.linalg.norm(offset))
-        self._paper.update(self._measure < PLACE_DISTANCE)
-        self._strict.update(self._measure < STRICT_PLACE_DISTANCE)
+        self._paper.update(self._measure < self._distance)
+        self._strict.update(self._measure < self._strict_distance)
+
+
+class PlaceJudge(_ObjectJudge):
+    """Place: object within 10 cm (strict: 5 cm) of its position in the goal."""
+
+    def __init__(self, target: str, goal_position: NDArray[np.float64]) -> None:
+        """Takes the object's name and its position (3,) in the goal, in the base frame (m)."""
+        super().__init__(target, goal_position, PLACE_DISTANCE, STRICT_PLACE_DISTANCE)
+
+
+class PushJudge(_ObjectJudge):
+    """Push: object within 5 cm (strict: 3 cm) of its position in the goal."""
+
+    def __init__(self, target: str, goal_position: NDArray[np.float64]) -> None:
+        """Takes the object's name and its position (3,) in the goal, in the base frame (m)."""
+        super().__init__(target, goal_position, PUSH_DISTANCE, STRICT_PUSH_DISTANCE)
+
+
+def make_judge(
+    task: str,
+    target: str,
+    start: TaskState,
+    goal_hand_points: NDArray[np.float64],
+    goal_positions: Mapping[str, NDArray[np.float64]],
+) -> Judge:
+    """Makes the judge of an attempt at a task.
+
+    Args:
+        task: One of ``TASKS``.
+        target: Name of the object that the task is about; reach has none.
+        start: The state at the start.
+        goal_hand_points: Hand points (5, 3) of the goal, in the base frame (m).
+        goal_positions: Position (3,) of each object in the goal, in the base frame (m).
+
+    Raises:
+        ValueError: If there is no such task.
+    """
+    if task == 'reach':
+        return ReachJudge(goal_hand_points)
+    if task == 'grasp':
+        return GraspJudge(target, start.object_positions[target][2])
+    if task == 'place':
+        return PlaceJudge(target, goal_positions[target])
+    if task == 'push':
+        return PushJudge(target, goal_positions[target])
+    raise ValueError(f'unknown task {task!r}; there are {", ".join(TASKS)}')

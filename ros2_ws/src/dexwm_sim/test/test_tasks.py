@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dexwm_sim.tasks import GraspJudge, PlaceJudge, ReachJudge, TaskState
+from dexwm_sim.tasks import GraspJudge, PlaceJudge, PushJudge, ReachJudge, TaskState
 
 GOAL = np.arange(15.0).reshape(5, 3) / 10
 
@@ -106,6 +106,20 @@ def test_place():
     assert feed(judge(), *[close] * 10).strict_success
 
 
+def test_push_is_stricter_than_place():
+    goal = np.array([0.5, 0.1, 0.25])
+    near, close = state(position=goal + [0.049, 0, 0]), state(position=goal + [0, 0.029, 0])
+    off = state(position=goal + [0.031, 0, 0.04])
+    assert feed(PlaceJudge('can', goal), *[off] * 10).success
+    assert not feed(PushJudge('can', goal), *[off] * 10).success
+    verdict = feed(PushJudge('can', goal), *[near] * 10)
+    assert verdict.success
+    assert not verdict.strict_success
+    assert verdict.measure == pytest.approx(0.049)
+    assert feed(PushJudge('can', goal), *[close] * 10).strict_success
+    assert not feed(PushJudge('can', goal), *[near] * 9, off, near).success
+
+
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match='5 hand points'):
         state(np.zeros((4, 3)))
@@ -113,3 +127,5 @@ def test_wrong_shapes_are_refused():
         ReachJudge(np.zeros((21, 3)))
     with pytest.raises(ValueError, match='position'):
         PlaceJudge('can', np.zeros(7))
+    with pytest.raises(ValueError, match='position'):
+        PushJudge('can', np.zeros(7))

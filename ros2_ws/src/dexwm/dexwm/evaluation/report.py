@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +10,7 @@ from rich.table import Table
 
 from dexwm.evaluation.bootstrap import Estimate
 from dexwm.evaluation.figures import Figures, KeypointFigures, ObjectFigures
+from dexwm.evaluation.json_file import write_json
 
 FORMAT_VERSION = 1
 
@@ -73,9 +71,7 @@ class Report:
     def save(self, path: Path) -> None:
         """Writes JSON, whole or not at all; what is not a number becomes null."""
         content = {'format_version': FORMAT_VERSION, **asdict(self)}
-        part = path.with_suffix('.part')
-        part.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + '\n')
-        os.replace(part, path)
+        write_json(path, content)
 
     def tables(self) -> list[Table]:
         """The main figures, one line for each model and baseline: hands, then objects if any."""
@@ -128,11 +124,3 @@ def _object_cells(objects: ObjectFigures, last: str) -> list[str]:
 
 def _pair(last: Estimate, mean: Estimate, digits: int) -> str:
     return f'{last.value:.{digits}f} | {mean.value:.{digits}f}'
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,198 @@
+"""What trials add up to: success rates and distances of each method, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dexwm.evaluation.bootstrap import Estimate, ratio_of_sums
+from dexwm.evaluation.closed_loop import Trial
+from dexwm.evaluation.errors import EvaluationError
+from dexwm.evaluation.json_file import write_json
+from dexwm.evaluation.proportion import wilson
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method's figures over all its episodes.
+
+    Attributes:
+        method: Its name.
+        episodes: How many it attempted.
+        success: Rate by the paper's criterion.
+        strict_success: Rate by the stricter one.
+        unaided: Rate by the paper's criterion before the closing rule.
+        measure: Mean of what the criteria look at, at the end (m).
+        start: Mean of each other distance at the start (m).
+        end: The same at the end.
+        plan_seconds: Mean time of a plan (s); NaN for a method that does not plan.
+        ahead: Success rate minus that of the reference in the same episodes; NaN for the
+            reference itself.
+        strict_ahead: The same of the stricter criterion.
+        failures: How many attempts stopped early.
+    """
+
+    method: str
+    episodes: int
+    success: Estimate
+    strict_success: Estimate
+    unaided: Estimate
+    measure: Estimate
+    start: dict[str, Estimate]
+    end: dict[str, Estimate]
+    plan_seconds: Estimate
+    ahead: Estimate
+    strict_ahead: Estimate
+    failures: int
+
+
+@dataclass(frozen=True)
+class SuccessTable:
+    """The figures of one task.
+
+    Attributes:
+        task: The task.
+        reference: The method that others are compared with.
+        settings: Everything else that the figures depend on.
+        rows: One for each method, in the order in which they were asked for.
+    """
+
+    task: str
+    reference: str
+    settings: dict[str, Any]
+    rows: tuple[MethodRow, ...]
+
+    @classmethod
+    def of(
+        cls,
+        task: str,
+        trials: Sequence[Trial],
+        methods: Sequence[str],
+        seeds: Sequence[int],
+        reference: str,
+        settings: dict[str, Any],
+    ) -> SuccessTable:
+        """Adds up trials.
+
+        Args:
+            task: The task; trials of others, of other methods and of other seeds don't count.
+            trials: What was attempted.
+            methods: Names of the methods, in order.
+            seeds: Of the episodes.
+            reference: The method that others are compared with.
+            settings: For the record.
+
+        Raises:
+            EvaluationError: If a method was not tried on exactly these seeds, once each: rates
+                of different episodes can't be compared.
+        """
+        by_method = {name: _in_order(task, name, trials, seeds) for name in dict.fromkeys(methods)}
+        base = by_method.get(reference)
+        rows = tuple(_row(name, own, base) for name, own in by_method.items())
+        return cls(task, reference, settings, rows)
+
+    def save(self, path: Path) -> None:
+        """Writes JSON, whole or not at all; what is not a number becomes null."""
+        content = {'format_version': FORMAT_VERSION, **dataclasses.asdict(self)}
+        write_json(path, content)
+
+    def to_markdown(self) -> str:
+        """Returns a table: rates in %, distances in cm, 95 % intervals in brackets."""
+        names = [name for row in self.rows[:1] for name in row.end]
+        header = [
+            self.task,
+            'success %',
+            'before the closing rule %',
+            'strict %',
+            'measure cm',
+            *(f'{name} cm, start to end' for name in names),
+            's/plan',
+            f'points over {self.reference}',
+            'stopped early',
+        ]
+        lines = [header, ['---', *['---:'] * (len(header) - 1)]]
+        for row in self.rows:
+            lines.append(
+                [
+                    f'{row.method} (n={row.episodes})',
+                    _cell(row.success, 100, 0),
+                    _cell(row.unaided, 100, 0),
+                    _cell(row.strict_success, 100, 0),
+                    _cell(row.measure, 100, 1),
+                    *(
+                        f'{100 * row.start[name].value:.1f} to {100 * row.end[name].value:.1f}'
+                        for name in names
+                    ),
+                    _cell(row.plan_seconds, 1, 1, interval=False),
+                    _cell(row.ahead, 100, 0),
+                    str(row.failures),
+                ]
+            )
+        return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _in_order(
+    task: str, method: str, trials: Sequence[Trial], seeds: Sequence[int]
+) -> list[Trial]:
+    own = {t.seed: t for t in trials if t.task == task and t.method == method}
+    count = sum(t.task == task and t.method == method and t.seed in set(seeds) for t in trials)
+    missing = [seed for seed in seeds if seed not in own]
+    if missing or count != len(set(seeds)):
+        raise EvaluationError(
+            f'{method} attempted {count} of the {len(seeds)} episodes'
+            + (f', not those of seeds {missing}' if missing else ': some more than once')
+        )
+    return [own[seed] for seed in seeds]
+
+
+def _row(method: str, trials: list[Trial], base: list[Trial] | None) -> MethodRow:
+    compared = base is not None and base is not trials
+    return MethodRow(
+        method=method,
+        episodes=len(trials),
+        success=wilson(sum(t.success for t in trials), len(trials)),
+        strict_success=wilson(sum(t.strict_success for t in trials), len(trials)),
+        unaided=wilson(sum(t.unaided for t in trials), len(trials)),
+        measure=_mean([t.measure for t in trials]),
+        start={name: _mean([t.start[name] for t in trials]) for name in trials[0].start},
+        end={name: _mean([t.end[name] for t in trials]) for name in trials[0].end},
+        plan_seconds=_mean([_average(t.plan_seconds) for t in trials if t.plan_seconds]),
+        ahead=_mean(
+            [float(t.success) - b.success for t, b in zip(trials, base, strict=True)]
+            if base is not None and compared
+            else []
+        ),
+        strict_ahead=_mean(
+            [float(t.strict_success) - b.strict_success for t, b in zip(trials, base, strict=True)]
+            if base is not None and compared
+            else []
+        ),
+        failures=sum(bool(t.failure) for t in trials),
+    )
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _mean(values: Sequence[float]) -> Estimate:
+    """The mean over episodes, with a bootstrap over them."""
+    array = np.array(values, dtype=np.float64)
+    return ratio_of_sums(array, np.ones(len(array)), np.arange(len(array)), len(array))
+
+
+def _cell(estimate: Estimate, scale: float, digits: int, *, interval: bool = True) -> str:
+    if math.isnan(estimate.value):
+        return '-'
+    text = f'{scale * estimate.value:.{digits}f}'
+    if not interval or math.isnan(estimate.low):
+        return text
+    return f'{text} [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]'

@@ -1,0 +1,316 @@
+"""Evaluates planners in closed loop: `make eval`.
+
+Every method attempts the same held-out episodes. What is interrupted goes on where it stopped when
+the same command is given again; episodes and methods can be added.
+
+Held out: the exploratory data are scenes 0 to 749 (`make data`), drawn with
+``SceneConfig.sample(seed)``. `EpisodeMaker` draws the seeds of its scenes from 2**31, so that it
+meets one of those once in three million scenes. The default first seed of the episodes, 10000, is
+one that no other command uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+
+from dexwm.evaluation.attempt_strip import attempt_strip
+from dexwm.evaluation.closed_loop import Method, PlanningMethod, Trial, attempt_episode
+from dexwm.evaluation.errors import EvaluationError
+from dexwm.evaluation.success_table import SuccessTable
+from dexwm.evaluation.trial_log import TrialLog
+from dexwm.model.checkpoint import CheckpointError, load_checkpoint
+from dexwm.planning.closing import ClosingRule
+from dexwm.planning.planner import Planner, PlanResult
+from dexwm.planning.preset import PRESETS, PresetError, find_preset
+from dexwm.robot.model import RobotModel
+from dexwm_franka_bringup.cell_config import load_cell_config
+from dexwm_franka_bringup.description import robot_description
+from dexwm_sim.attempt import SimulatedAttempt
+from dexwm_sim.episode_maker import EpisodeError, EpisodeMaker
+from dexwm_sim.expert_method import ExpertMethod
+from dexwm_sim.render import RenderError
+from dexwm_sim.tasks import TASKS
+from dexwm_sim.worker_process import end_with_parent
+
+FIRST_SEED = 10_000
+REFERENCE = 'keypoints'
+"""The method that others are compared with: it uses no prediction of the world model."""
+
+DEFAULT_METHODS = (
+    REFERENCE,
+    'random',
+    'cpu',
+    'cpu-icem',
+    'cpu-mppi',
+    'cpu-gradient',
+    'hybrid',
+    ExpertMethod.name,
+)
+TRIALS = 'trials.jsonl'
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What methods are made of.
+
+    Attributes:
+        names: Presets of the planner, or 'expert'.
+        model: Folder of the world model.
+        closing: Whether a grasp ends with the closing rule.
+        device: Where planners compute.
+    """
+
+    names: tuple[str, ...]
+    model: Path
+    closing: bool = True
+    device: str = 'cpu'
+
+    def build(self) -> list[Method]:
+        """Makes the methods.
+
+        Raises:
+            PresetError: If a name is not known.
+            CheckpointError: If the model cannot be loaded.
+        """
+        presets = [find_preset(name) for name in self.names if name != ExpertMethod.name]
+        closing = ClosingRule() if self.closing else None
+        methods: dict[str, Method] = {ExpertMethod.name: ExpertMethod()}
+        if presets:
+            world_model = load_checkpoint(self.model, self.device)
+            cell = load_cell_config()
+            robot = RobotModel.from_urdf(robot_description(cell))
+            for preset in presets:
+                planner = Planner(world_model, robot, preset, device=self.device, boxes=cell.boxes)
+                methods[preset.name] = PlanningMethod(planner, closing)
+        return [methods[name] for name in dict.fromkeys(self.names)]
+
+
+class Evaluator:
+    """Lets methods attempt episodes, and keeps what comes of it in a folder."""
+
+    def __init__(
+        self, task: str, folder: Path, methods: Sequence[Method], quality: str = 'standard'
+    ) -> None:
+        """Prepares.
+
+        Args:
+            task: One of ``TASKS``.
+            folder: Where trials and pictures go; made if need be.
+            methods: The methods.
+            quality: Quality of the pictures, see ``scene_config.QUALITIES``.
+        """
+        self._task = task
+        self._folder = folder
+        self._methods = {method.name: method for method in methods}
+        self._cell_config = load_cell_config()
+        self._maker = EpisodeMaker(self._cell_config, quality)
+        self._log = TrialLog(folder / TRIALS)
+
+    def attempt(self, seed: int, names: Sequence[str]) -> list[Trial]:
+        """Makes the episode of a seed and lets these methods attempt it, one after the other.
+
+        Raises:
+            EpisodeError: If there is no episode of this seed.
+        """
+        episode = self._maker.make(self._task, seed)
+        trials = []
+        for name in names:
+            plans: list[PlanResult] = []
+            with SimulatedAttempt(episode, self._cell_config) as attempt:
+                method = self._methods[name]
+                trial = attempt_episode(attempt, method, self._task, seed, plans.append)
+                self._draw(attempt, name, seed, plans)
+            # The picture first: a trial in the log is one that has everything.
+            self._log.append(trial)
+            trials.append(trial)
+        return trials
+
+    def _draw(
+        self, attempt: SimulatedAttempt, name: str, seed: int, plans: Sequence[PlanResult]
+    ) -> None:
+        executed = PRESETS[name].executed if name in PRESETS else 1
+        strip = attempt_strip(attempt.goal.image, attempt.pictures, plans, executed)
+        path = self._folder / 'pictures' / name / f'{seed}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(path), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR)):
+            raise EvaluationError(f'{path} cannot be written')
+
+
+_evaluator: Evaluator | None = None
+
+
+def _prepare(task: str, folder: Path, settings: MethodSettings) -> None:
+    global _evaluator
+    end_with_parent()
+    _evaluator = Evaluator(task, folder, settings.build())
+
+
+def _attempt(seed: int, names: Sequence[str]) -> list[Trial]:
+    assert _evaluator is not None
+    return _evaluator.attempt(seed, names)
+
+
+def evaluate(
+    task: str,
+    seeds: Sequence[int],
+    settings: MethodSettings,
+    folder: Path,
+    workers: int,
+    console: Console,
+) -> SuccessTable:
+    """Lets every method attempt every episode, those that it attempted already excepted.
+
+    Args:
+        task: One of ``TASKS``.
+        seeds: Seeds of the episodes.
+        settings: What to evaluate.
+        folder: Where the results go: trials as JSON lines, a picture of each, and the table.
+        workers: Number of processes.
+        console: Where progress is shown.
+
+    Raises:
+        EvaluationError: If the arguments make no evaluation, or the folder has trials with other
+            settings.
+        EpisodeError: If a seed has no episode.
+        PresetError: If a method is not known.
+        CheckpointError: If the model cannot be loaded.
+    """
+    if task not in TASKS:
+        raise EvaluationError(f'unknown task {task!r}; there are {", ".join(TASKS)}')
+    if workers < 1 or not seeds or not settings.names:
+        raise EvaluationError('at least one worker, one episode and one method are needed')
+    folder.mkdir(parents=True, exist_ok=True)
+    log = TrialLog(folder / TRIALS)
+    methods = settings.build()
+    pending = log.pending(methods, seeds)
+    count = sum(map(len, pending.values()))
+    console.print(
+        f'{task}: {count} of {len(methods)} x {len(seeds)} attempts to make, into {folder}'
+    )
+    for trials in _trials(task, folder, settings, methods, pending, workers):
+        for trial in trials:
+            count -= 1
+            console.print(f'{_line(trial)}; {count} left')
+    table = SuccessTable.of(
+        task,
+        log.read(),
+        [method.name for method in methods],
+        seeds,
+        REFERENCE,
+        {
+            'first_seed': seeds[0],
+            'episodes': len(seeds),
+            'model': str(settings.model),
+            'closing_rule': settings.closing,
+            'methods': {method.name: method.digest for method in methods},
+        },
+    )
+    table.save(folder / 'table.json')
+    (folder / 'table.md').write_text(table.to_markdown())
+    return table
+
+
+def _trials(
+    task: str,
+    folder: Path,
+    settings: MethodSettings,
+    methods: Sequence[Method],
+    pending: Mapping[int, Sequence[str]],
+    workers: int,
+) -> Iterator[list[Trial]]:
+    """Yields the trials of each seed when they are done."""
+    if workers == 1:
+        evaluator = Evaluator(task, folder, methods)
+        for seed, names in pending.items():
+            yield evaluator.attempt(seed, names)
+        return
+    # Processes of their own: forked ones would share what OpenGL keeps.
+    executor = ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context('spawn'),
+        initializer=_prepare,
+        initargs=(task, folder, settings),
+    )
+    try:
+        futures = [executor.submit(_attempt, seed, names) for seed, names in pending.items()]
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _line(trial: Trial) -> str:
+    verdict = 'strict' if trial.strict_success else 'yes' if trial.success else 'no'
+    time = f', {trial.seconds:.0f} s' + (f', {trial.failure}' if trial.failure else '')
+    return f'{trial.seed} {trial.method}: {verdict}, {100 * trial.measure:.1f} cm{time}'
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='make eval',
+        description='Lets planners attempt held-out episodes in the simulated cell.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add('--task', choices=TASKS, default='reach', help='what is to be done')
+    add('--episodes', type=int, default=50, help='number of episodes')
+    add('--seed', type=int, default=FIRST_SEED, help='seed of the first; the others follow')
+    add(
+        '--methods',
+        nargs='+',
+        default=list(DEFAULT_METHODS),
+        metavar='METHOD',
+        help=f'of {", ".join((*PRESETS, ExpertMethod.name))}',
+    )
+    add('--model', type=Path, default=Path('models/default'), help='folder of the world model')
+    add('--no-closing', action='store_true', help='end a grasp with the last plan')
+    add('--device', default='cpu', help='where planners compute')
+    add('--workers', type=int, default=len(os.sched_getaffinity(0)), help='processes')
+    add('--out', type=Path, help='folder of the results (default: runs/eval/closed_loop/<task>)')
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    # The processes share the cores among them; each alone must not take all.
+    threads = max(1, len(os.sched_getaffinity(0)) // max(1, options.workers))
+    for library in ('OMP', 'OPENBLAS', 'MKL'):
+        os.environ.setdefault(f'{library}_NUM_THREADS', str(threads))
+    settings = MethodSettings(
+        tuple(options.methods), options.model, not options.no_closing, options.device
+    )
+    seeds = range(options.seed, options.seed + options.episodes)
+    folder = options.out or Path('runs/eval/closed_loop') / options.task
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        table = evaluate(options.task, seeds, settings, folder, options.workers, console)
+    except (
+        EvaluationError,
+        EpisodeError,
+        PresetError,
+        CheckpointError,
+        RenderError,
+        OSError,
+    ) as error:
+        print(f'make eval: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('make eval: stopped; the same command goes on', file=sys.stderr)
+        return 130
+    console.print(table.to_markdown(), end='')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
