@@ -1,7 +1,9 @@
 # Every target sets up what it needs first: virtual environment, locked packages, workspace.
+#   make grasp    a grasp planned from a goal picture, on the simulated robot; also reach, place
 #   make pick     a scripted grasp on the simulated robot, through the whole ROS graph
 #   make data     exploratory episodes, made in parallel; goes on where it was stopped
 #   make train    the default world model from nothing, or with RECIPE=FILE one training
+#   make eval     planners in closed loop: TASK=reach|grasp|place|push EPISODES= SEED= METHODS=
 #   make test     lint, types, import contracts and all tests
 #   make bench    measurements, as tables and JSON in runs/bench
 # Arguments of a graph in capitals: make pick ARM=fci SEED=3 OBJECTS=can
@@ -20,7 +22,8 @@ WORKSPACE_FILES := $(shell find ros2_ws/src -type d \( -name launch -o -name con
 
 # Arguments of the graphs, in capitals for make and in small letters for `ros2 launch`.
 GRAPH_ARGUMENTS := arm hand seed objects object quality camera camera_device camera_file \
-	camera_namespace rate width height speed_scale record params_file log_level runs_dir domain_id
+	camera_namespace rate width height speed_scale record params_file log_level runs_dir domain_id \
+	goal model preset device plan_seed execute
 capital = $(shell echo '$(1)' | tr a-z A-Z)
 arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),'$(a):=$($(call capital,$(a)))'))
 
@@ -37,6 +40,10 @@ ros2_ws/install/.complete: .venv/.complete $(WORKSPACE_INPUTS) $(WORKSPACE_FILES
 .PHONY: setup
 setup: ros2_ws/install/.complete
 
+.PHONY: grasp reach place
+grasp reach place: setup
+	@. tools/env.sh && exec python -m dexwm_planner.runner $@ $(arguments)
+
 .PHONY: pick
 pick: setup
 	@. tools/env.sh && exec python -m dexwm_planner.runner pick $(arguments)
@@ -48,6 +55,12 @@ data: setup
 .PHONY: train
 train: setup
 	@. tools/env.sh && $(if $(RECIPE),exec dexwm train $(RECIPE),exec tools/train_default.sh)
+
+.PHONY: eval
+eval: setup
+	@. tools/env.sh && exec python -m dexwm_sim.evaluate $(if $(TASK),--task $(TASK)) \
+		$(if $(EPISODES),--episodes $(EPISODES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(METHODS),--methods $(METHODS)) $(if $(MODEL),--model $(MODEL)) $(EVAL)
 
 .PHONY: lint
 lint: setup

@@ -7,7 +7,7 @@ NAME = 'dexwm_planner'
 setup(
     name=NAME,
     version='0.1.0',
-    description='Camera and trajectory nodes of DexWM, and the launch files that start them.',
+    description='Camera, planner and trajectory nodes of DexWM, and their launch files.',
     license='Apache-2.0',
     maintainer='DexWM for ROS 2 maintainers',
     maintainer_email='dexwm@example.org',
@@ -25,6 +25,7 @@ setup(
     entry_points={
         'console_scripts': [
             'camera = dexwm_planner.camera_node:main',
+            'planner = dexwm_planner.planner_node:main',
             'trajectory = dexwm_planner.trajectory_node:main',
         ],
     },

@@ -25,6 +25,7 @@ setup(
         'console_scripts': [
             'cell = dexwm_sim.cell_node:main',
             'pick = dexwm_sim.pick_node:main',
+            'task = dexwm_sim.task_node:main',
         ],
     },
 )

@@ -10,6 +10,7 @@ where the driver publishes `image_raw` and `camera_info`, for a RealSense of rea
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ament_index_python.packages import (
     get_package_share_directory,
 )
 
+from dexwm.planning.preset import DEFAULT_PRESET, PRESETS
 from dexwm_franka_bringup.description import robot_description
 from dexwm_planner.graph import (
     AUTO,
@@ -33,6 +35,8 @@ from dexwm_planner.parameter_files import ParameterValue, read_parameter_file
 
 PACKAGE = 'dexwm_planner'
 CAMERA_NAMESPACE = '/camera/color'
+DEFAULT_MODEL = Path(__file__).resolve().parents[4] / 'models' / 'default'
+"""The model that this project ships, in the source tree that the package was built from."""
 
 _SPEED_IN_SIMULATION = 0.5
 # Through the FCI, a busy machine makes the simulated robot's seconds long. So what costs time is
@@ -123,6 +127,26 @@ PICK_ARGUMENTS = (
 )
 
 
+TASK_ARGUMENTS = (
+    *CELL_ARGUMENTS,
+    Argument(
+        'goal',
+        str,
+        AUTO,
+        'The goal picture; auto: the simulated cell makes an episode of the task from the seed, '
+        'with a picture of its end, and judges.',
+    ),
+    Argument(
+        'model', str, AUTO, "Folder of the world model; auto: this project's models/default."
+    ),
+    Argument('preset', str, DEFAULT_PRESET, 'How plans are made.', choices=tuple(PRESETS)),
+    Argument('device', str, 'cpu', 'Where the model computes, such as cpu or cuda.'),
+    Argument('plan_seed', int, 0, 'Seed of the planner.', minimum=0),
+    Argument('execute', bool, True, 'Whether plans are executed; false: one plan is made.'),
+    Argument('record', bool, True, "Whether to record the camera's pictures as a video."),
+)
+
+
 def cell_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
     """Robot, camera and trajectory node.
 
@@ -160,6 +184,55 @@ def pick_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec
     return (*specs, _with_clock(pick, values))
 
 
+def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
+    """The cell, the planner, and who asks it for the goal; his end is the end of the run.
+
+    Raises:
+        GraphError: As `cell_nodes`, and if there is no goal, or no model.
+    """
+    episode_file = ''
+    if values['goal'] is not None:
+        goal = Path(values['goal']).expanduser().absolute()
+        if not goal.is_file():
+            raise GraphError(f'goal:={values["goal"]}: there is no file {goal}.')
+    elif not _is_simulated(values):
+        raise GraphError(f'arm:={values["arm"]} needs a goal picture: goal:=PATH.')
+    else:
+        episode_file = str(_make_episode(task, values, context.directory / 'episode'))
+        goal = Path(episode_file).with_name('goal.png')
+    specs = [
+        replace(spec, parameters={**spec.parameters, 'episode_file': episode_file})
+        if episode_file and spec.name == 'cell'
+        else spec
+        for spec in cell_nodes(values, context)
+    ]
+    planner: dict[str, ParameterValue] = {
+        'model': str(_model_folder(values['model'])),
+        'preset': values['preset'],
+        'device': values['device'],
+    }
+    request: dict[str, ParameterValue] = {
+        'task': task,
+        'goal': str(goal),
+        'episode_file': episode_file,
+        'seed': values['plan_seed'],
+        'execute': values['execute'],
+        'output_dir': str(context.directory),
+        'record': values['record'],
+    }
+    remappings = _camera_remappings(values)
+    for spec in (
+        NodeSpec(PACKAGE, 'planner', 'planner', planner, remappings),
+        NodeSpec('dexwm_sim', 'task', 'task', request, remappings, OnExit.FINISH),
+    ):
+        specs.append(_with_clock(spec, values))
+    return tuple(specs)
+
+
+def _task_graph(task: str, description: str) -> Graph:
+    return Graph(task, description, TASK_ARGUMENTS, partial(_task_nodes, task))
+
+
 CELL = Graph('cell', 'robot cell, camera and trajectory node', CELL_ARGUMENTS, cell_nodes)
 PICK = Graph(
     'pick',
@@ -167,7 +240,36 @@ PICK = Graph(
     PICK_ARGUMENTS,
     pick_nodes,
 )
-GRAPHS = {graph.name: graph for graph in (CELL, PICK)}
+REACH = _task_graph('reach', 'plans from a goal picture: the hand goes where the picture has it')
+GRASP = _task_graph('grasp', 'plans from a goal picture: the hand grasps what it holds there')
+PLACE = _task_graph('place', 'plans from a goal picture: the held object goes where it is there')
+GRAPHS = {graph.name: graph for graph in (CELL, PICK, REACH, GRASP, PLACE)}
+
+
+def _make_episode(task: str, values: Mapping[str, Any], folder: Path) -> Path:
+    """Makes scene, start and goal picture of a task; the path of its file."""
+    # Only a run with a simulated cell needs the simulator.
+    from dexwm_sim.episode_file import save_episode
+    from dexwm_sim.episode_maker import EpisodeError, EpisodeMaker
+
+    if values['objects'] is not None:
+        raise GraphError('The objects of an episode are drawn from the seed: leave objects out.')
+    try:
+        maker = EpisodeMaker(quality=_quality(values))
+        return save_episode(folder, maker.make(task, values['seed']))
+    except EpisodeError as error:
+        raise GraphError(f'seed:={values["seed"]}: {error}; try another seed.') from error
+
+
+def _model_folder(given: str | None) -> Path:
+    folder = DEFAULT_MODEL if given is None else Path(given).expanduser().absolute()
+    if not (folder / 'config.json').is_file():
+        raise GraphError(f'There is no world model in {folder}: give another with model:=PATH.')
+    return folder
+
+
+def _quality(values: Mapping[str, Any]) -> str:
+    return str(values['quality'] or ('fast' if values['arm'] == 'fci' else 'standard'))
 
 
 def _is_simulated(values: Mapping[str, Any]) -> bool:
@@ -185,7 +287,7 @@ def _simulated_robot(values: Mapping[str, Any], context: RunContext) -> list[Nod
     parameters: dict[str, ParameterValue] = {
         'arm': values['arm'],
         'scene_seed': values['seed'],
-        'quality': values['quality'] or ('fast' if values['arm'] == 'fci' else 'standard'),
+        'quality': _quality(values),
     }
     if values['objects'] is not None:
         parameters['objects'] = values['objects'].split(',')

@@ -16,7 +16,7 @@ from dexwm_planner.graph import (
     RunContext,
     parse_assignments,
 )
-from dexwm_planner.graphs import CELL, GRAPHS, PICK
+from dexwm_planner.graphs import CELL, GRAPHS, GRASP, PICK, REACH
 from dexwm_planner.parameter_files import (
     ParameterFileError,
     read_parameter_file,
@@ -243,3 +243,62 @@ def test_what_is_written_is_read_again(tmp_path):
     }
     file = write_parameter_file(tmp_path, 'camera', parameters)
     assert read_parameter_file(file, ['camera']) == {'camera': parameters}
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / 'model'
+    folder.mkdir()
+    (folder / 'config.json').write_text('{}')
+    return folder
+
+
+def test_a_goal_picture_is_given_to_who_asks_and_to_nobody_else(model, tmp_path, monkeypatch):
+    (tmp_path / 'goal.png').write_bytes(b'any')
+    monkeypatch.chdir(tmp_path)
+    specs = nodes(
+        GRASP, 'goal:=goal.png', f'model:={model}', 'preset:=hybrid', 'plan_seed:=7',
+        'camera_namespace:=/other',
+    )  # fmt: skip
+    assert list(specs) == ['cell', 'camera', 'trajectory', 'planner', 'task']
+    assert 'episode_file' not in specs['cell'].parameters
+    assert specs['task'].parameters['goal'] == str(tmp_path / 'goal.png')
+    assert specs['task'].parameters['task'] == 'grasp'
+    assert specs['task'].parameters['seed'] == 7
+    assert specs['task'].on_exit is OnExit.FINISH
+    assert specs['planner'].parameters == {
+        'model': str(model), 'preset': 'hybrid', 'device': 'cpu',
+    }  # fmt: skip
+    for name in ('planner', 'task'):
+        assert ('/camera/color/image_raw', '/other/image_raw') in specs[name].remappings
+
+
+def test_without_a_goal_the_cell_makes_an_episode_that_only_cell_and_judge_get(model, tmp_path):
+    context = RunContext(77, tmp_path / 'run')
+    texts = parse_assignments([f'model:={model}', 'seed:=1', 'quality:=fast'])
+    specs = {spec.name: spec for spec in REACH.nodes(REACH.values(texts), context)}
+    episode = tmp_path / 'run' / 'episode' / 'episode.json'
+    for name in ('cell', 'task'):
+        assert specs[name].parameters['episode_file'] == str(episode)
+    assert specs['task'].parameters['goal'] == str(episode.with_name('goal.png'))
+    assert episode.exists() and episode.with_name('goal.png').exists()
+    assert not {'goal', 'episode_file'} & set(specs['planner'].parameters)
+
+
+@pytest.mark.parametrize(
+    ('assignments', 'message'),
+    [
+        (['goal:=nothing.png'], r'there is no file .*/nothing.png'),
+        (['arm:=franka_ros2', 'hand:=none', 'camera:=none'], 'needs a goal picture'),
+        (['objects:=can'], 'leave objects out'),
+        (['goal:=HERE', 'model:=/nowhere'], 'no world model in /nowhere'),
+        (['preset:=quick'], 'one of paper-sim'),
+    ],
+)
+def test_a_task_that_cannot_begin_is_refused_at_once(assignments, message, model, tmp_path):
+    (tmp_path / 'goal.png').write_bytes(b'any')
+    texts = [text.replace('HERE', str(tmp_path / 'goal.png')) for text in assignments]
+    if not any(text.startswith('model') for text in texts):
+        texts.append(f'model:={model}')
+    with pytest.raises(GraphError, match=message):
+        nodes(GRASP, *texts)

@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import rclpy
 from dexwm_msgs.msg import CellState
@@ -33,7 +35,8 @@ from dexwm.control.joint_trajectory_controller import TrajectoryRejected
 from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import HAND_JOINTS, JOINTS
-from dexwm_sim.cell import Cell
+from dexwm_sim.cell import Cell, CellSnapshot
+from dexwm_sim.episode_file import load_episode
 from dexwm_sim.realtime import RealTimeLoop
 from dexwm_sim.scene import TIMESTEP
 from dexwm_sim.scene_config import SceneConfig
@@ -63,10 +66,10 @@ class CellNode(Node):
             ValueError: If a parameter cannot be used.
         """
         super().__init__('cell')
-        config, arm = self._declare()
+        config, arm, start = self._declare()
         rate = self.get_parameter('joint_state_rate').value
         name = self.get_parameter('shared_state').value or default_name()
-        self._robot, self._published = self._make_robot(config, arm)
+        self._robot, self._published = self._make_robot(config, arm, start)
         cell = self._robot.cell
         self._shared = SharedState.create(name, config.to_json(), cell.model.nq)
         step_ns = round(cell.model.opt.timestep * 1e9)
@@ -119,8 +122,8 @@ class CellNode(Node):
         self._shared.close()
         super().destroy_node()
 
-    def _declare(self) -> tuple[SceneConfig, str]:
-        """Declare the parameters; return the scene and who drives the arm."""
+    def _declare(self) -> tuple[SceneConfig, str, CellSnapshot | None]:
+        """Declare the parameters; return the scene, who drives the arm, and the start."""
 
         def declare(name: str, default: object, description: str, **more: object) -> object:
             descriptor = ParameterDescriptor(description=description, read_only=True, **more)
@@ -142,6 +145,11 @@ class CellNode(Node):
             'Rate of /joint_states (Hz).',
             floating_point_range=[FloatingPointRange(from_value=CELL_STATE_RATE, to_value=500.0)],
         )
+        episode_file = declare(
+            'episode_file',
+            '',
+            'Episode whose scene and start to take; empty: scene_seed, objects.',
+        )
         declare('shared_state', '', 'Name of the state that cameras attach to; empty: by domain.')
         arm = declare('arm', 'sim', 'What drives the arm: sim (trajectories) or fci (libfranka).')
         hand = declare('hand', 'sim', 'What drives the hand: sim (trajectories).')
@@ -150,12 +158,20 @@ class CellNode(Node):
             raise ValueError(f'arm is {arm!r}; it must be sim or fci.')
         if hand != 'sim':
             raise ValueError(f'hand is {hand!r}; this cell only simulates it: use sim.')
-        return SceneConfig.sample(seed, [o for o in objects if o] or None, quality=quality), arm
+        if episode_file:
+            episode = load_episode(Path(episode_file))
+            if arm == 'fci' and episode.task == 'place':
+                raise ValueError('A place episode begins with a grasp: use arm: sim.')
+            return replace(episode.scene, quality=quality), arm, episode.start
+        scene = SceneConfig.sample(seed, [o for o in objects if o] or None, quality=quality)
+        return scene, arm, None
 
-    def _make_robot(self, config: SceneConfig, arm: str) -> tuple[SimulatedRobot, tuple[str, ...]]:
+    def _make_robot(
+        self, config: SceneConfig, arm: str, start: CellSnapshot | None
+    ) -> tuple[SimulatedRobot, tuple[str, ...]]:
         """Return the robot and the joints whose states this node publishes."""
         if arm == 'sim':
-            return SimulatedRobot(Cell(config, timestep=TIMESTEP)), JOINTS
+            return SimulatedRobot(Cell(config, timestep=TIMESTEP), start=start), JOINTS
         try:
             from dexwm_sim.fci_server import FciRobot
         except ModuleNotFoundError as error:
@@ -165,7 +181,7 @@ class CellNode(Node):
         address = self.get_parameter('fci_address').value
         if not ipaddress.ip_address(address).is_loopback:
             raise ValueError(f'fci_address {address} is not a loopback address such as 127.0.0.1.')
-        return FciRobot(config, address), HAND_JOINTS
+        return FciRobot(config, address, start), HAND_JOINTS
 
     def _listen(self, controller: str) -> None:
         self.create_subscription(

@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dexwm.robot.joints import ARM
 from dexwm_franka_bringup.real_time import lock_memory, take_priority
-from dexwm_sim.cell import Cell
+from dexwm_sim.cell import Cell, CellSnapshot
 from dexwm_sim.scene_config import SceneConfig
 from dexwm_sim.seqlock import Seqlock
 from dexwm_sim.simulated_robot import HAND_CONTROLLER, SimulatedRobot, SimulationError
@@ -292,17 +292,20 @@ class FciRobot(SimulatedRobot):
     only if it falls behind by several: waiting each time would cost more than a millisecond has.
     """
 
-    def __init__(self, config: SceneConfig, address: str) -> None:
+    def __init__(
+        self, config: SceneConfig, address: str, start: CellSnapshot | None = None
+    ) -> None:
         """Build the scene and listen.
 
         Args:
             config: The scene.
             address: Loopback address to listen on; the port is libfranka's.
+            start: See `SimulatedRobot`.
 
         Raises:
             SimulationError: If the address cannot be listened on.
         """
-        super().__init__(Cell(config, timestep=FCI_PERIOD, arm_servos=False), arm_controller=False)
+        super().__init__(Cell(config, timestep=FCI_PERIOD, arm_servos=False), False, start)
         self._arm = _ArmInCell(self.cell)
         self._steps = 0
         records = map(_Record.memory, (_STATE, _COMMAND, _STATUS))

@@ -13,15 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from dexwm.robot.joints import ARM
 from dexwm.robot.model import RobotModel
 from dexwm_sim.expert import Leg
-from dexwm_sim.robot_spec import FINGERTIPS, WRIST_SITE
-from dexwm_sim.tasks import STEP, GraspJudge, TaskState, Verdict
+from dexwm_sim.task_monitor import TaskMonitor
+from dexwm_sim.tasks import GraspJudge, Verdict
 
 STAGES: tuple[tuple[str, ...], ...] = (('approach', 'descend'), ('curl', 'close'), ('lift',))
 """Legs of the expert that go to the trajectory node as one plan each."""
-
-_STEP_NS = round(STEP * 1e9)
-# States come at 20 Hz, stamped not exactly so: this much early still counts as the next step.
-_EARLY_NS = _STEP_NS // 10
 
 
 @dataclass(frozen=True)
@@ -58,16 +54,14 @@ def stages(legs: Sequence[Leg]) -> tuple[Stage, ...]:
     )
 
 
-class PickMonitor:
-    """Judges the grasp by what is observed, one state every ``STEP``."""
+class PickMonitor(TaskMonitor):
+    """Judges the grasp by what is observed."""
 
     def __init__(self, model: RobotModel, target: str, start_height: float) -> None:
         """Takes the robot, the object and its height at the start, in the base frame (m)."""
-        self._model = model
+        super().__init__(model, GraspJudge(target, start_height))
         self._target = target
         self._start_height = start_height
-        self._judge = GraspJudge(target, start_height)
-        self._due_ns: int | None = None
         self.highest = 0.0
         """How far the object was lifted at most (m)."""
 
@@ -78,26 +72,10 @@ class PickMonitor:
         object_positions: Mapping[str, NDArray[np.float64]],
         touched: frozenset[str],
     ) -> None:
-        """Takes in a state of the cell: joint positions (23,), object centres (3,), contacts."""
+        """Takes in a state of the cell, see `TaskMonitor.observe`."""
         lifted = float(object_positions[self._target][2] - self._start_height)
         self.highest = max(self.highest, lifted)
-        if self._due_ns is None:
-            self._due_ns = stamp_ns
-        if stamp_ns < self._due_ns - _EARLY_NS:
-            return
-        # States that did not come are not made up for: late steps make a streak longer, never
-        # shorter.
-        missed = max(0, stamp_ns - self._due_ns) // _STEP_NS
-        self._due_ns += (1 + missed) * _STEP_NS
-        points = [
-            self._model.frame_pose(joint_positions, frame)[:3, 3]
-            for frame in (WRIST_SITE, *FINGERTIPS)
-        ]
-        self._judge.update(TaskState(np.array(points), object_positions, touched))
-
-    def verdict(self) -> Verdict:
-        """Returns the verdict so far."""
-        return self._judge.verdict()
+        super().observe(stamp_ns, joint_positions, object_positions, touched)
 
 
 class ArmTracking:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dexwm.control.joint_trajectory_controller import JointTrajectoryController
 from dexwm.control.trajectory import JointTrajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, JOINTS, robot_limits
-from dexwm_sim.cell import Cell
+from dexwm_sim.cell import Cell, CellSnapshot
 
 ARM_CONTROLLER = 'fr3_arm_controller'
 HAND_CONTROLLER = 'allegro_hand_controller'
@@ -54,17 +54,23 @@ class SimulatedRobot:
     `step` belongs to one thread, the physics; the other methods may be called from any.
     """
 
-    def __init__(self, cell: Cell, arm_controller: bool = True) -> None:
+    def __init__(
+        self, cell: Cell, arm_controller: bool = True, start: CellSnapshot | None = None
+    ) -> None:
         """Take over a cell.
 
         Args:
             cell: The cell, made without arm servos if `arm_controller` is false.
             arm_controller: Whether the arm follows trajectories, or something else drives it.
+            start: State that the cell starts in and is reset to; None: the scene's first. An arm
+                without servos takes only the robot's posture from it.
         """
         self.cell = cell
+        self._start = start
+        self._has_servos = arm_controller
         self._step_ns = round(cell.model.opt.timestep * 1e9)
         self._dof = np.array([cell.model.joint(name).dofadr[0] for name in JOINTS])
-        q = cell.joint_positions()
+        q = self._begin()
         limits = robot_limits()
         names = {HAND_CONTROLLER: HAND_JOINTS}
         if arm_controller:
@@ -166,9 +172,20 @@ class SimulatedRobot:
     def close(self) -> None:
         """End what goes on besides the steps."""
 
+    def _begin(self) -> NDArray[np.float64]:
+        """Put the cell into its start; return what the controllers hold (23,), rad."""
+        if self._start is None:
+            self.cell.reset()
+            return self.cell.joint_positions()
+        if self._has_servos:
+            self.cell.restore(self._start)
+        else:
+            self.cell.reset(self._start.command)
+        # A hand that holds something is sent further than it gets.
+        return self._start.command
+
     def _reset(self) -> None:
-        self.cell.reset()
-        q = dict(zip(JOINTS, self.cell.joint_positions(), strict=True))
+        q = dict(zip(JOINTS, self._begin(), strict=True))
         for controller in self._controllers.values():
             controller.hold([q[name] for name in controller.names])
 
