@@ -1,0 +1,43 @@
+"""A task through the whole graph: from a goal picture to a verdict, with what a run leaves."""
+
+import json
+import subprocess
+import sys
+
+import av
+import cv2
+import pytest
+import yaml
+
+pytestmark = pytest.mark.realtime
+
+# The machine that tests may be busy; how fresh inputs must be is for other tests.
+PATIENT = {
+    'trajectory': {'ros__parameters': {'joint_state_timeout': 2.0, 'heartbeat_timeout': 9.0}},
+    'planner': {
+        'ros__parameters': {'joint_state_timeout': 2.0, 'image_timeout': 9.0, 'max_skew': 1.0}
+    },
+}
+TIMEOUT = 280
+
+
+def test_the_hand_gets_nearer_to_where_the_goal_picture_has_it(tmp_path):
+    parameters = tmp_path / 'parameters.yaml'
+    parameters.write_text(yaml.safe_dump(PATIENT))
+    ended = subprocess.run(
+        [sys.executable, '-m', 'dexwm_planner.runner', 'reach', 'preset:=hybrid', 'seed:=2',
+         'quality:=fast', f'runs_dir:={tmp_path}', f'params_file:={parameters}'],
+        capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    said = ended.stdout + ended.stderr
+    (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    summary = json.loads((run / 'summary.json').read_text())
+    assert (summary['verdict'], ended.returncode) == ('success', 0), said
+    assert summary['paper_criterion'] and summary['measure'] < 0.15
+    assert len(summary['plans']) == 3 and all(plan['cost'] > 0 for plan in summary['plans'])
+    assert 'plan 3, iteration 10: best cost' in said
+    with av.open(str(run / summary['video'])) as video:
+        assert sum(1 for _ in video.decode(video.streams.video[0])) > 20
+    # Start, goal, predicted, overlay and reached, each 392 pixels wide, but for the model's 384.
+    assert cv2.imread(str(run / 'strip.png')).shape == (224, 4 * 392 + 384, 3)
+    assert cv2.imread(str(run / 'costs.png')) is not None
