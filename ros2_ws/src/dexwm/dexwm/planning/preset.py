@@ -140,7 +140,11 @@ class Preset:
 
 
 _KEYPOINTS_ONLY = CostWeights(
-    latent=0.0, keypoint_pixels=0.0, keypoint_distance=1.0, projected_pixels=0.003, step_size=0.002
+    latent=0.0,
+    keypoint_pixels=0.0,
+    keypoint_distance=1.0,
+    projected_pixels=0.003,
+    step_size=0.0005,
 )
 _CPU = Preset('cpu', sigma_decay=0.6, replans=3)
 
@@ -170,8 +174,9 @@ PRESETS: Mapping[str, Preset] = {
         replace(_CPU, name='hybrid', start='keypoints'),
         Preset(
             'keypoints',
-            samples=256,
-            iterations=20,
+            optimiser='gradient',
+            samples=8,
+            iterations=100,
             sigma_decay=0.6,
             replans=3,
             weights=_KEYPOINTS_ONLY,
@@ -181,7 +186,7 @@ PRESETS: Mapping[str, Preset] = {
 }
 """The presets by name. 'paper-*' are the paper's (appendix B), the others are for a CPU."""
 
-DEFAULT_PRESET = 'cpu'
+DEFAULT_PRESET = 'hybrid'
 
 
 def find_preset(name: str) -> Preset:
