@@ -6,12 +6,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.task import Future
 
 from dexwm.control.motion import Chunk
 from dexwm.control.outcome import Outcome
+from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_planner.command_output import trajectory_message
 from dexwm_planner.trajectory_parameters import TrajectoryConfigError
 
@@ -53,7 +53,9 @@ class FollowJointTrajectoryOutput:
         self._tolerance = JointTolerance
         self._tolerances = tolerances
         self._clients = {
-            name: ActionClient(node, FollowJointTrajectory, f'/{name}/follow_joint_trajectory')
+            name: ThreadedActionClient(
+                node, FollowJointTrajectory, f'/{name}/follow_joint_trajectory'
+            )
             for name in controllers
         }
         self._controllers = controllers

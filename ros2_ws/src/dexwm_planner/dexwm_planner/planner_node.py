@@ -19,7 +19,7 @@ from dexwm_msgs.msg import Goal as GoalMessage
 from dexwm_msgs.msg import Plan
 from dexwm_msgs.srv import CaptureGoal, ListGoals, SetGoal
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -43,6 +43,7 @@ from dexwm.planning.planner import Planner, PlanResult
 from dexwm.planning.preset import PresetError, find_preset
 from dexwm.robot.joints import JOINTS
 from dexwm.robot.model import RobotModel
+from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
 from dexwm_franka_bringup.description import MeshesNotFoundError, robot_description
 from dexwm_planner.goal_library import GoalLibrary, GoalLibraryError, StoredGoal
@@ -86,7 +87,7 @@ class PlannerNode(LifecycleNode):
             (ListGoals, '~/list_goals', self._on_list_goals),
         ):
             self.create_service(kind, name, callback, callback_group=calls)
-        self._client = ActionClient(self, ExecutePlan, ACTION, callback_group=actions)
+        self._client = ThreadedActionClient(self, ExecutePlan, ACTION, callback_group=actions)
         self.create_timer(_DIAGNOSTICS_PERIOD, self._report, callback_group=calls)
         self._server = ActionServer(
             self,

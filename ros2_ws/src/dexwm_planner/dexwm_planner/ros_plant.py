@@ -111,8 +111,13 @@ class RosPlant:
             JointTrajectoryPoint(positions=q.tolist(), time_from_start=Duration())
             for q in waypoints
         ]
-        handle = self._wait(self._client.send_goal_async(goal), _ANSWER_TIMEOUT)
-        if handle is None or not handle.accepted:
+        answer = self._client.send_goal_async(goal)
+        handle = self._wait(answer, _ANSWER_TIMEOUT)
+        if handle is None:
+            # Nobody would watch a motion that begins now.
+            answer.add_done_callback(_cancel)
+            raise ExecutionError(f'{ACTION} did not answer to the motion {what!r}')
+        if not handle.accepted:
             raise ExecutionError(f'{ACTION} did not accept the motion {what!r}')
         future = handle.get_result_async()
         deadline = time.monotonic() + self._execute_timeout
@@ -133,3 +138,9 @@ class RosPlant:
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
         return future.result() if done.wait(timeout) else None
+
+
+def _cancel(answer: Future) -> None:
+    handle = answer.result()
+    if handle is not None and handle.accepted:
+        handle.cancel_goal_async()

@@ -14,12 +14,12 @@ import numpy as np
 from builtin_interfaces.msg import Duration
 from dexwm_msgs.action import ExecutePlan
 from dexwm_msgs.msg import CellState
-from rclpy.action import ActionClient
 from rclpy.time import Time
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from dexwm.robot.joints import JOINTS
 from dexwm.robot.model import RobotModel
+from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.description import robot_description
 from dexwm_sim.expert import Expert, UnreachableError
 from dexwm_sim.pick_run import ArmTracking, PickMonitor, PickSummary, Stage, stages
@@ -48,7 +48,7 @@ class PickNode(RunNode):
         self._monitor: PickMonitor | None = None
         self._tracking = ArmTracking()
         self.summary = PickSummary()
-        self._client = ActionClient(self, ExecutePlan, ACTION)
+        self._client = ThreadedActionClient(self, ExecutePlan, ACTION)
 
     def _judge(self, message: CellState) -> None:
         if self._monitor is None:

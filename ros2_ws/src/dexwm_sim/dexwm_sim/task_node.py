@@ -19,7 +19,6 @@ import numpy as np
 from dexwm_msgs.action import PlanToGoal
 from dexwm_msgs.msg import CellState, Plan
 from numpy.typing import NDArray
-from rclpy.action import ActionClient
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import Image
@@ -27,6 +26,7 @@ from sensor_msgs.msg import Image
 from dexwm.planning.goal import GoalError, read_goal_picture
 from dexwm.robot.joints import JOINTS
 from dexwm.robot.model import RobotModel
+from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.description import robot_description
 from dexwm_sim.run_node import (
     IMAGE_TOPIC,
@@ -45,6 +45,8 @@ COSTS = 'costs.png'
 
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _HOLD = 1.5
+_ANSWER_TIMEOUT = 30.0
+_RETRY_PAUSE = 0.5
 
 
 @dataclass
@@ -105,7 +107,7 @@ class TaskNode(RunNode):
                 Image, f'/planner/{name}', lambda m, name=name: self._keep(name, m), _LATCHED
             )
         self.create_subscription(Plan, '/planner/plan', self._on_plan, _LATCHED)
-        self._client = ActionClient(self, PlanToGoal, ACTION)
+        self._client = ThreadedActionClient(self, PlanToGoal, ACTION)
 
     def run(self) -> bool:
         """Does the task; the result is in ``summary``."""
@@ -177,20 +179,33 @@ class TaskNode(RunNode):
             assert self._observed.picture is not None
             self._pictures['start'] = self._observed.picture
         self._started = time.monotonic()
-        handle = self._result_of(
-            self._client.send_goal_async(goal, self._on_feedback), 'an answer to the goal', 30.0
-        )
-        try:
-            result = self._result_of(
-                handle.get_result_async(), 'the end of the task', self._task_timeout
-            ).result
-        except RunError:
-            self._cancel(handle)
-            raise
+        result = self._ask(goal)
         if result.error_code != PlanToGoal.Result.SUCCESSFUL:
             raise RunError(f'code {result.error_code}: {result.error_string}')
         self._pause(_HOLD)
         self._conclude()
+
+    def _ask(self, goal: PlanToGoal.Goal) -> PlanToGoal.Result:
+        """Sends the goal, again while a planner that just began has no inputs of its own yet."""
+        kinds = PlanToGoal.Result
+        deadline = time.monotonic() + self._wait_timeout
+        while True:
+            handle = self._result_of(
+                self._client.send_goal_async(goal, self._on_feedback),
+                'an answer to the goal',
+                _ANSWER_TIMEOUT,
+            )
+            try:
+                result = self._result_of(
+                    handle.get_result_async(), 'the end of the task', self._task_timeout
+                ).result
+            except RunError:
+                self._cancel(handle)
+                raise
+            is_stale = result.error_code in (kinds.STALE_IMAGE, kinds.STALE_STATE)
+            if self._costs or not is_stale or time.monotonic() > deadline:
+                return result
+            self._pause(_RETRY_PAUSE)
 
     def _conclude(self) -> None:
         with self._lock:
