@@ -21,8 +21,8 @@ GOALS = {
     'loader': {'cache over demand'},
     'planning': {
         'default, N 64, T 1: naive over cached',
-        'plan, cpu',
-        'plan, cpu, share of kinematics',
+        'plan, hybrid',
+        'plan, hybrid, share of kinematics',
     },
     'training': set(),
 }
