@@ -1,6 +1,7 @@
 """Cost terms against expressions written another way."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from dexwm.planning.cost import Candidates, WeightedCost
+from dexwm.planning.costs.hand_posture import HandPosture
 from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
 from dexwm.planning.costs.keypoint_pixels import KeypointPixels
@@ -171,3 +173,15 @@ def test_terms_add_up_with_their_weights(candidates):
 def test_impossible_costs_are_refused(terms, message):
     with pytest.raises(ValueError, match=message):
         WeightedCost(terms)
+
+
+def test_hand_posture_looks_at_the_fingers_of_the_last_step(candidates):
+    fingers = torch.full((16,), 0.5)
+    moved = replace(candidates, joints=candidates.joints.clone())
+    moved.joints[:, :-1] += 1.0
+    moved.joints[:, -1, :7] += 1.0
+    expected = [np.mean((q[-1, 7:].numpy() - 0.5) ** 2) for q in candidates.joints]
+    for given in (candidates, moved):
+        torch.testing.assert_close(
+            HandPosture(fingers)(given), torch.tensor(np.array(expected, np.float32))
+        )

@@ -5,6 +5,7 @@ import torch
 
 from dexwm.planning.errors import PlanningError
 from dexwm.planning.optimisers.cem import Cem
+from dexwm.planning.optimisers.first_mean import FirstMean
 from dexwm.planning.optimisers.gradient import Gradient
 from dexwm.planning.optimisers.icem import Icem, coloured
 from dexwm.planning.optimisers.mppi import Mppi
@@ -166,3 +167,10 @@ def test_random_choice_is_one_draw():
 
     solution = run(RandomChoice(), problem(counting))
     assert calls == [1] and solution.joints.std() > 0.1
+
+
+def test_no_optimisation_takes_the_first_mean_inside_the_limits():
+    asked = problem()
+    solution = run(FirstMean(), asked)
+    torch.testing.assert_close(solution.joints, asked.clamp(asked.mean), rtol=0, atol=0)
+    assert solution.costs == (pytest.approx(float(asked.cost(solution.joints[None]))),)

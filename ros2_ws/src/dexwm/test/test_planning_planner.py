@@ -299,7 +299,7 @@ def test_presets_have_names_and_the_papers_numbers():
         ({'sigma_arm': float('nan')}, 'sigma_arm must be positive, got nan'),
         ({'sigma_floor': 2.0}, r'sigma_floor must be in \[0, 1\]'),
         ({'sigma_decay': 0.0}, r'sigma_decay must be in \(0, 1\]'),
-        ({'optimiser': 'bfgs'}, "one of cem, icem, mppi, gradient, random, got 'bfgs'"),
+        ({'optimiser': 'bfgs'}, "one of cem, icem, mppi, gradient, random, none, got 'bfgs'"),
         ({'start': 'home'}, 'start must be one of current, dummy, keypoints'),
         ({'elites': 65}, 'elites must be from 2 to the 64 samples, got 65'),
         ({'executed': 2}, '2 waypoints cannot be executed of a plan of 1'),

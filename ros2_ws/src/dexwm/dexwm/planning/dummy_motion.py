@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dexwm.robot.joints import ARM
+
 _APPROACH = (0.042, -0.536, 0.059, -2.682, 0.088, 3.193, 0.735)
 _LOW = (0.073, -0.274, 0.029, -2.824, 0.053, 3.597, 0.761)
 _OPEN = (0.0, 0.15, 0.15, 0.12) * 3 + (1.33, 0.0, 0.0, 0.2)
@@ -30,7 +32,33 @@ def dummy_waypoints(start: ArrayLike, count: int) -> NDArray[np.float64]:
     Returns:
         (count, 23), rad; the last is the closed hand.
     """
-    postures = np.vstack([np.asarray(start, np.float64), DUMMY_GRASP])
-    at = np.arange(1, count + 1) / count * (len(postures) - 1)
-    index = np.arange(len(postures))
-    return np.stack([np.interp(at, index, joint) for joint in postures.T], axis=1)
+    return _between(start, DUMMY_GRASP, count)
+
+
+def grasp_ending_at(start: ArrayLike, end: ArrayLike, count: int) -> NDArray[np.float64]:
+    """The dummy grasp, moved in joint space so that it ends at a posture.
+
+    The hand comes from above with open fingers, as straight ways would sweep the object away.
+
+    Args:
+        start: (23,) rad; not itself a waypoint.
+        end: (23,) rad, the hand around the object.
+        count: of waypoints. Fewer than the dummy grasp has are its last ones.
+
+    Returns:
+        (count, 23), rad; the last is `end`.
+    """
+    postures = DUMMY_GRASP.copy()
+    postures[:, ARM] += np.asarray(end, np.float64)[ARM] - DUMMY_GRASP[-1, ARM]
+    postures[-1] = end
+    if count <= len(postures):
+        return postures[-count:]
+    return _between(start, postures, count)
+
+
+def _between(start: ArrayLike, postures: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Waypoints (count, 23) at equal parts of the way from a start through postures."""
+    knots = np.vstack([np.asarray(start, np.float64), postures])
+    at = np.arange(1, count + 1) / count * (len(knots) - 1)
+    index = np.arange(len(knots))
+    return np.stack([np.interp(at, index, joint) for joint in knots.T], axis=1)

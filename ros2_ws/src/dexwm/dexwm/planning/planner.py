@@ -34,7 +34,7 @@ from dexwm.planning.optimisers.build import build_optimiser
 from dexwm.planning.optimisers.optimiser import Iteration, Problem
 from dexwm.planning.preset import Preset
 from dexwm.planning.rollout import CachedRollout, chunk_size
-from dexwm.planning.start import dummy_start, fit_keypoints
+from dexwm.planning.start import dummy_start, keypoint_start
 from dexwm.planning.target import Target, make_target
 from dexwm.planning.timing import timed
 from dexwm.robot.box import Box
@@ -321,9 +321,7 @@ class Planner:
         left = None if previous is None else previous.waypoints[preset.executed :]
         if preset.start == 'keypoints':
             around = Problem(judge, mean, sigma, self._lower, self._upper)
-            posture = fit_keypoints(target, actions, around, generator, stop)
-            part = torch.arange(1, horizon + 1, device=self.device)[:, None] / horizon
-            mean = mean + part * (posture - mean)
+            mean = keypoint_start(target, actions, around, task, generator, stop)
             sigma = sigma * preset.start_sigma
         elif left is not None and len(left):
             missing = np.repeat(left[-1:], max(0, horizon - len(left)), axis=0)

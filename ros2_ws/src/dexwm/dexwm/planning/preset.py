@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, get_args
 
-OptimiserName = Literal['cem', 'icem', 'mppi', 'gradient', 'random']
+OptimiserName = Literal['cem', 'icem', 'mppi', 'gradient', 'random', 'none']
 Start = Literal['current', 'dummy', 'keypoints']
 CostAt = Literal['last', 'every']
 
@@ -65,7 +65,8 @@ class Preset:
             left after those executed, at least one (paper, appendix B).
         samples: candidates an iteration; of the optimiser 'gradient', its starts.
         iterations: of the optimiser.
-        elites: candidates that give the next mean; not used by 'gradient' and 'random'.
+        elites: candidates that give the next mean; not used by 'gradient',
+            'random' and 'none'.
         sigma_arm: first standard deviation of the arm's joints, rad.
         sigma_hand: of the hand's, rad.
         sigma_hand_place: of the hand's while it holds something (task place), rad.
@@ -73,10 +74,11 @@ class Preset:
         sigma_decay: each plan of a task begins with the sigmas of the one before times this.
         replans: plans of a task.
         executed: waypoints of a plan that are executed before the next.
-        optimiser: which.
+        optimiser: which; 'none' takes the first mean as it is.
         start: where the first mean is. 'current': the posture the robot is in; 'dummy': for
             grasp a dummy grasp motion, otherwise as 'current'; 'keypoints': the posture whose
-            hand, by forward kinematics, is where the goal shows it.
+            hand, by forward kinematics, is where the goal shows it; in grasp it is come to as in
+            the dummy grasp, from above and with open fingers.
         start_sigma: with 'keypoints', the sigmas are multiplied by this.
         weights: of the cost's terms.
         cost_at: steps at which distances from the goal count.
@@ -99,7 +101,7 @@ class Preset:
     executed: int = 1
     optimiser: OptimiserName = 'cem'
     start: Start = 'current'
-    start_sigma: float = 0.35
+    start_sigma: float = 0.15
     weights: CostWeights = field(default_factory=CostWeights)
     cost_at: CostAt = 'last'
 
@@ -171,14 +173,23 @@ PRESETS: Mapping[str, Preset] = {
         replace(_CPU, name='cpu-icem', optimiser='icem'),
         replace(_CPU, name='cpu-mppi', optimiser='mppi'),
         replace(_CPU, name='cpu-gradient', optimiser='gradient', samples=4, iterations=22),
-        replace(_CPU, name='hybrid', start='keypoints'),
+        replace(
+            _CPU,
+            name='hybrid',
+            horizon=3,
+            samples=32,
+            iterations=6,
+            elites=6,
+            start='keypoints',
+            start_sigma=0.15,
+            weights=CostWeights(keypoint_distance=1.0, projected_pixels=0.003),
+        ),
         Preset(
             'keypoints',
-            optimiser='gradient',
-            samples=8,
-            iterations=100,
-            sigma_decay=0.6,
+            horizon=3,
             replans=3,
+            optimiser='none',
+            start='keypoints',
             weights=_KEYPOINTS_ONLY,
         ),
         Preset('random', optimiser='random', replans=3),
