@@ -5,7 +5,7 @@ import pytest
 
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.errors import PlanningError
-from dexwm.planning.mpc import PlantError, run_task
+from dexwm.planning.mpc import REPLACEMENTS, MotionRefused, PlantError, run_task
 from dexwm.robot.joints import ARM, HAND, HOME, robot_limits
 
 from .planning_scene import deep_model, observation, picture_goal, planner
@@ -125,3 +125,48 @@ def test_what_the_robot_refuses_reaches_the_caller(deep, model):
 
     with pytest.raises(PlantError, match='reach, plan 1 of 1: emergency stop'):
         run_task(planner(deep, model), Refusing(), picture_goal(), task='reach', seed=0)
+
+
+@pytest.mark.parametrize('refusals', [1, REPLACEMENTS])
+def test_a_refused_plan_is_replaced_by_one_of_another_seed(deep, model, refusals):
+    class Picky(Obedient):
+        refused = 0
+
+        def execute(self, waypoints, what):
+            if self.motions and self.refused < refusals:
+                self.refused += 1
+                raise MotionRefused(f'{what}: the index finger meets the counter')
+            super().execute(waypoints, what)
+
+    plant, told = Picky(), []
+    p = planner(deep, model, horizon=2, replans=2)
+    result = run_task(p, plant, picture_goal(), task='reach', seed=7, on_plan=told.append)
+    assert [plan.seed for plan in told] == [7, 7, *(8 + n for n in range(refusals))]
+    assert list(result.plans) == [told[0], told[-1]]
+    np.testing.assert_array_equal(plant.motions[-1][1], told[-1].waypoints[:1])
+    again = p.plan(
+        observation(1, told[0].waypoints[0]),
+        picture_goal(),
+        seed=7 + refusals,
+        replan=1,
+        previous=told[0],
+    )
+    np.testing.assert_array_equal(again.waypoints, told[-1].waypoints)
+
+
+def test_a_plant_that_refuses_everything_ends_the_task(deep, model):
+    class Refusing(Obedient):
+        def execute(self, waypoints, what):
+            raise MotionRefused(f'{what}: the index finger meets the counter')
+
+    told = []
+    with pytest.raises(MotionRefused, match='the index finger meets the counter'):
+        run_task(
+            planner(deep, model),
+            Refusing(),
+            picture_goal(),
+            task='reach',
+            seed=0,
+            on_plan=told.append,
+        )
+    assert len(told) == 1 + REPLACEMENTS

@@ -20,6 +20,10 @@ class PlantError(RuntimeError):
     """The robot could not be observed, or did not go where it was sent; the message says why."""
 
 
+class MotionRefused(PlantError):
+    """A motion was refused before the robot moved, as it would collide: another plan may do."""
+
+
 class Plant(Protocol):
     """A robot with a camera, real or simulated."""
 
@@ -39,9 +43,14 @@ class Plant(Protocol):
             what: what the motion is for, to be shown to people.
 
         Raises:
-            PlantError: where the motion was refused or did not end.
+            MotionRefused: where the robot did not move, for the sake of these waypoints.
+            PlantError: where the motion was refused for another reason or did not end.
         """
         ...
+
+
+REPLACEMENTS = 2
+"""Plans that are tried in place of one whose motion is refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +58,8 @@ class TaskResult:
     """How a task went, as far as the planner knows.
 
     Attributes:
-        plans: all plans in order; the last one of a cancelled task was not executed.
+        plans: all plans in order, without those that were refused; the last one of a cancelled
+            task was not executed.
         outcome: whether it came to its end.
         closed: whether the closing rule ended it.
     """
@@ -74,12 +84,14 @@ def run_task(
 ) -> TaskResult:
     """Runs a task in receding horizon, as the planner's preset says.
 
+    A plan whose motion is refused is made anew with another seed, up to `REPLACEMENTS` times.
+
     Args:
         planner: makes the plans.
         plant: is observed before each plan, and executes it.
         goal: what to reach.
         task: for `Planner.plan`.
-        seed: of all plans of the task.
+        seed: of all plans of the task, but for those that replace refused ones.
         budget: seconds for each plan; None: no limit.
         closing: how to end a grasp; None, and other tasks: not at all.
         on_plan: told of each plan before it is executed.
@@ -104,27 +116,32 @@ def run_task(
             if on_iteration is not None:
                 on_iteration(replan, iteration)
 
-        plan = planner.plan(
-            plant.observe(),
-            goal,
-            task=task,
-            seed=seed,
-            replan=replan,
-            budget=budget,
-            on_iteration=report,
-            should_stop=stop,
-            previous=plans[-1] if plans else None,
-        )
-        plans.append(plan)
-        if plan.outcome == 'cancelled':
-            return result('cancelled')
-        if on_plan is not None:
-            on_plan(plan)
-        if stop():
-            return result('cancelled')
-        plant.execute(
-            plan.waypoints[: preset.executed], f'{task}, plan {replan + 1} of {preset.replans}'
-        )
+        what = f'{task}, plan {replan + 1} of {preset.replans}'
+        for attempt in range(1 + REPLACEMENTS):
+            plan = planner.plan(
+                plant.observe(),
+                goal,
+                task=task,
+                seed=seed + attempt,
+                replan=replan,
+                budget=budget,
+                on_iteration=report,
+                should_stop=stop,
+                previous=plans[-1] if plans else None,
+            )
+            if plan.outcome != 'cancelled' and on_plan is not None:
+                on_plan(plan)
+            if plan.outcome == 'cancelled' or stop():
+                plans.append(plan)
+                return result('cancelled')
+            try:
+                plant.execute(plan.waypoints[: preset.executed], what)
+            except MotionRefused:
+                if attempt == REPLACEMENTS:
+                    raise
+                continue
+            plans.append(plan)
+            break
     if task != 'grasp' or closing is None:
         return result('done')
     last = plans[-1].waypoints[preset.executed - 1 : preset.executed][-1]
