@@ -5,7 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from dexwm.model.losses import LossError, hand_consistency_loss, rollout_loss, state_loss
+from dexwm.model.losses import (
+    LossError,
+    hand_consistency_loss,
+    object_consistency_loss,
+    rollout_loss,
+    state_loss,
+)
 from dexwm.model.predictor import Predictor, PredictorConfig
 
 
@@ -157,3 +163,26 @@ def test_what_does_not_fit_is_refused():
         hand_consistency_loss(x, x, torch.ones(2, 3), 'l1')
     with pytest.raises(LossError, match='window of 9 frames'):
         rollout_loss(Rolling(None), arrays(1, 8, 4, 6), arrays(1, 7, 3), 8)
+
+
+def test_object_consistency_is_a_weighted_mean_over_what_is_there():
+    predicted = arrays(2, 3, 4, 5).requires_grad_()
+    target = arrays(2, 3, 4, 5, seed=1).abs()
+    target[1, 2] = 0
+    valid = torch.tensor([[True, False, True], [True, True, True]])
+    weight = torch.tensor([[1.0, 1.0, 5.0], [1.0, 5.0, 5.0]])
+    loss = object_consistency_loss(predicted, target, valid, weight)
+    total, counted = 0.0, 0.0
+    for b, k in ((0, 0), (0, 2), (1, 0), (1, 1)):
+        p = predicted[b, k].exp() / predicted[b, k].exp().sum()
+        q = target[b, k] / target[b, k].sum()
+        total = total - weight[b, k] * (q * p.log()).sum()
+        counted += float(weight[b, k])
+    assert float(loss.detach()) == pytest.approx(float(total.detach()) / counted, rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss, predicted)
+    assert not gradient[0, 1].any() and not gradient[1, 2].any() and gradient[0, 0].any()
+
+    nothing = object_consistency_loss(predicted, target, torch.zeros_like(valid), weight)
+    assert nothing == 0
+    with pytest.raises(LossError, match='need valid and weight'):
+        object_consistency_loss(predicted, target, valid[0], weight)

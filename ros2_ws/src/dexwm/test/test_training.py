@@ -133,6 +133,35 @@ def test_training_lowers_the_loss(data, tmp_path):
     assert figures(folder, 'validation')[-1]['window_ratio'] < 1
 
 
+OBJECTS = ('loss.object_consistency={weight: 0.5, true_latents_weight: 0.25, moved_weight: 2.0}',)
+
+
+def test_objects_are_learned_by_a_head_that_is_not_kept(plain, data, tmp_path, monkeypatch):
+    # These recordings' objects move little.
+    monkeypatch.setattr('dexwm.training.world_model_task._MOVED', 0.01)
+    folder = train(data, tmp_path, 'objects', *OBJECTS)
+    for line in figures(folder):
+        parts = (
+            line['state']
+            + 0.1 * line['hand_consistency']
+            + 0.1 * line['hands_in_true_latents']
+            + 0.5 * line['object_consistency']
+            + 0.25 * line['objects_in_true_latents']
+        )
+        assert line['loss'] == pytest.approx(parts, rel=1e-5)
+    last = figures(folder, 'validation')[-1]
+    assert {'still_object_px', 'rollout_object_px', 'encoder_object_px'} <= last.keys()
+    assert last['still_object_px'] > 0.01
+    # The same weights as without by name, other ones by value.
+    assert differences(plain, folder) > 0
+
+
+def test_objects_need_a_head_that_knows_true_ones(data, tmp_path, capsys):
+    change = 'loss.object_consistency={weight: 0.5}'
+    assert main(arguments(data, tmp_path, 'blind', change)) == 1
+    assert 'object_consistency.weight needs a true_latents_weight' in capsys.readouterr().err
+
+
 def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(plain, data, tmp_path):
     assert differences(plain, train(data, tmp_path, 'plain')) == 0
     assert differences(plain, train(data, tmp_path, 'other', 'seed=1')) > 0

@@ -108,14 +108,15 @@ class HeadBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class KeypointHead(nn.Module):
-    """Predicts a heat map, perhaps depths, of the 12 heat map keypoints from a frame's latents.
+class MapHead(nn.Module):
+    """Predicts maps of a picture from a frame's latents.
 
     Attributes:
         config: its sizes.
     """
 
-    def __init__(self, config: KeypointHeadConfig) -> None:
+    def __init__(self, config: KeypointHeadConfig, maps: int) -> None:
+        """Makes a head of `config`'s sizes for so many maps."""
         super().__init__()
         self.config = config
         rows, columns = config.token_grid or config.grid
@@ -127,7 +128,6 @@ class KeypointHead(nn.Module):
             HeadBlock(config.dim, config.heads, config.mlp_ratio) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        maps = len(HEATMAP_KEYPOINTS) * (2 if config.depths else 1)
         self.output = nn.Linear(config.dim, self.cells**2 * maps)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -137,10 +137,8 @@ class KeypointHead(nn.Module):
             latents: (..., P, D).
 
         Returns:
-            (..., 12, H / stride, W / stride) with H, W of the input picture: heat maps, whose
-            values are whatever the loss made them: near 0 to 1 after the mean squared error,
-            logits after the cross-entropy. With `depths` 24 maps: behind the heat maps those of
-            depths, metres beyond `TYPICAL_DEPTH`.
+            (..., maps, H / stride, W / stride) with H, W of the input picture. The values are
+            whatever the loss made them.
 
         Raises:
             KeypointHeadError: where the latents have another shape.
@@ -164,6 +162,18 @@ class KeypointHead(nn.Module):
         if self.config.token_grid is not None:
             maps = _resample(maps, (rows * self.cells, columns * self.cells))
         return maps.reshape(*latents.shape[:-2], *maps.shape[1:])
+
+
+class KeypointHead(MapHead):
+    """Predicts a heat map, perhaps depths, of the 12 heat map keypoints from a frame's latents.
+
+    The values of heat maps are near 0 to 1 after the mean squared error, logits after the
+    cross-entropy. With `depths` there are 24 maps: behind the heat maps those of depths, metres
+    beyond `TYPICAL_DEPTH`.
+    """
+
+    def __init__(self, config: KeypointHeadConfig) -> None:
+        super().__init__(config, len(HEATMAP_KEYPOINTS) * (2 if config.depths else 1))
 
 
 def _resample(maps: Tensor, size: tuple[int, int]) -> Tensor:

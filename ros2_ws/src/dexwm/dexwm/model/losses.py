@@ -96,13 +96,42 @@ def hand_consistency_loss(
     if kind == 'mse':
         each = (predicted.float() - target.float()).square().mean(dim=(-2, -1))
     elif kind == 'cross_entropy':
-        total = target.float().sum(dim=(-2, -1))
-        counted = counted & (total > 0)
-        log_p = torch.log_softmax(predicted.float().flatten(-2), dim=-1)
-        each = -(target.float().flatten(-2) * log_p).sum(dim=-1) / total.clamp(min=1e-12)
+        each, drawn = _map_entropy(predicted, target)
+        counted = counted & drawn
     else:
         raise LossError(f'kind must be one of {", ".join(get_args(HeatmapLoss))}, got {kind!r}')
     return torch.where(counted, each, 0.0).mean()
+
+
+def object_consistency_loss(
+    predicted: Tensor, target: Tensor, valid: Tensor, weight: Tensor
+) -> Tensor:
+    """Loss of the heat maps of objects' centres: what equation 5 does for hands.
+
+    Not in the paper. An object is a small part of the latents' squared error, so that a
+    predictor that lets it lie where it was is hardly worse than one that moves it.
+
+    Args:
+        predicted: (..., K, rows, columns), logits of a centre's cell.
+        target: (..., K, rows, columns), from `gaussian_heatmaps`.
+        valid: (..., K), false for objects that are not there or outside the picture.
+        weight: (..., K), how much each counts.
+
+    Returns:
+        The weighted mean over the valid ones in nats, a scalar; 0 where there is none.
+
+    Raises:
+        LossError: where shapes differ.
+    """
+    _check_same_shape(predicted, target)
+    if predicted.ndim < 3 or not valid.shape == weight.shape == predicted.shape[:-2]:
+        raise LossError(
+            f'heat maps of shape {tuple(predicted.shape)} need valid and weight of their shape '
+            f'without the last two axes, got {tuple(valid.shape)} and {tuple(weight.shape)}'
+        )
+    each, drawn = _map_entropy(predicted, target)
+    counted = weight * (valid.to(torch.bool) & drawn)
+    return torch.where(counted > 0, counted * each, 0.0).sum() / counted.sum().clamp(min=1e-12)
 
 
 def rollout_loss(
@@ -150,6 +179,14 @@ def rollout_loss(
         changed_patch_weight,
     )
     return loss, predicted
+
+
+def _map_entropy(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy (..., K) of logits and drawn maps, and which (..., K) are drawn at all."""
+    total = target.float().sum(dim=(-2, -1))
+    log_p = torch.log_softmax(predicted.float().flatten(-2), dim=-1)
+    each = -(target.float().flatten(-2) * log_p).sum(dim=-1) / total.clamp(min=1e-12)
+    return each, total > 0
 
 
 def _check_same_shape(predicted: Tensor, target: Tensor) -> None:

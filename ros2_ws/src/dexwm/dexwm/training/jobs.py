@@ -40,7 +40,8 @@ def make_job(recipe: Recipe) -> Job:
     if isinstance(recipe, WorldModelRecipe):
         model = make_world_model(recipe)
         windows = WindowBatches(recipe, model.encoder, model.config.action)
-        return Job(WorldModelTask(model, recipe), windows, tuple(windows.problems))
+        task = WorldModelTask(model, recipe, len(windows.object_names))
+        return Job(task, windows, tuple(windows.problems))
     if isinstance(recipe, AdapterRecipe):
         encoder = make_adapter_encoder(recipe)
         frames = FrameBatches(recipe, encoder.backbone)

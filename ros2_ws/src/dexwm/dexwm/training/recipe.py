@@ -267,16 +267,38 @@ class HandConsistency(Section):
     depth_weight: NotNegative = 0.0
 
 
+class ObjectConsistency(Section):
+    """The loss of objects' centres, which only a simulator knows. Not in the paper.
+
+    They are read by a head of the keypoint head's sizes, which is not kept.
+
+    Attributes:
+        weight: Weight of the heat maps of predicted latents; 0: without.
+        true_latents_weight: Weight of the heat maps of the encoder's latents, from which the
+            head alone learns.
+        moved_weight: How much more an object counts that is away from where it was in the first
+            frame of its window.
+        sigma: Of the drawn maps, pixels.
+    """
+
+    weight: NotNegative = 0.0
+    true_latents_weight: NotNegative = 0.0
+    moved_weight: NotNegative = 0.0
+    sigma: Positive = 5.6
+
+
 class WorldModelLoss(Section):
     """The loss of the world model.
 
     Attributes:
         hand_consistency: Loss of keypoints.
+        object_consistency: Loss of objects' centres.
         changed_patch_weight: How much more a patch counts that changes within the window, see
             `dexwm.model.losses.state_loss`; 0: all alike.
     """
 
     hand_consistency: HandConsistency = HandConsistency()
+    object_consistency: ObjectConsistency = ObjectConsistency()
     changed_patch_weight: NotNegative = 0.0
 
 

@@ -26,6 +26,7 @@ class WindowBatches:
 
     Attributes:
         problems: what the datasets left out, and why.
+        object_names: kinds of objects in all the data, in the order of the batches' columns.
     """
 
     def __init__(self, recipe: WorldModelRecipe, encoder: Encoder, actions: ActionOptions) -> None:
@@ -51,9 +52,13 @@ class WindowBatches:
         )
         self.problems: list[Problem] = []
         augmentation = ClipAugmentation() if windows.augment else None
-        self._training = self._opened(recipe.data, encoder, False, augmentation)
-        held_out = [] if recipe.validation is None else recipe.validation.data
-        self._held_out = self._opened(held_out, encoder, True, None)
+        training = self._opened(recipe.data, encoder, False)
+        validation = [] if recipe.validation is None else recipe.validation.data
+        held_out = self._opened(validation, encoder, True)
+        names = {name for data in (*training, *held_out) for name in _object_names(data)}
+        self.object_names = tuple(sorted(names))
+        self._training = self._windows(training, encoder, augmentation)
+        self._held_out = self._windows(held_out, encoder, None)
 
     def windows_per_epoch(self) -> int:
         """How many windows one pass over the data has."""
@@ -93,29 +98,35 @@ class WindowBatches:
         return islice(loader, validation.batches)
 
     def _opened(
-        self,
-        sources: Sequence[Source],
-        encoder: Encoder,
-        held_out: bool,
-        augmentation: ClipAugmentation | None,
-    ) -> list[WindowSource]:
+        self, sources: Sequence[Source], encoder: Encoder, held_out: bool
+    ) -> list[LatentCache | EpisodeDataset]:
         if len({source.cache is None for source in sources}) > 1:
             raise DatasetError(
                 'sources with a cache and sources without one cannot be mixed: encode all of '
                 'them with `dexwm encode`, or none'
             )
         opened = [_open(source, encoder, held_out) for source in sources]
-        names = sorted({name for data in opened for name in _object_names(data)})
-        windows: list[WindowSource] = []
         for data in opened:
             self.problems.extend(data.problems)
+        return opened
+
+    def _windows(
+        self,
+        opened: Sequence[LatentCache | EpisodeDataset],
+        encoder: Encoder,
+        augmentation: ClipAugmentation | None,
+    ) -> list[WindowSource]:
+        windows: list[WindowSource] = []
+        for data in opened:
             if isinstance(data, LatentCache):
                 if augmentation is not None:
                     raise DatasetError('windows.augment needs pictures: leave the caches out')
-                data.show_objects(names)
+                data.show_objects(self.object_names)
                 windows.append(CachedWindows(data))
             else:
-                windows.append(ImageWindows(data, encoder.image_size, names, augmentation))
+                windows.append(
+                    ImageWindows(data, encoder.image_size, self.object_names, augmentation)
+                )
         return windows
 
 

@@ -10,16 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from dexwm.data.batch import Batch
-from dexwm.geometry.heatmaps import gaussian_heatmaps
+from dexwm.geometry.heatmaps import gaussian_heatmaps, soft_argmax
 from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
-from dexwm.model.losses import hand_consistency_loss, rollout_loss, state_loss
+from dexwm.model.keypoint_head import MapHead
+from dexwm.model.losses import (
+    hand_consistency_loss,
+    object_consistency_loss,
+    rollout_loss,
+    state_loss,
+)
 from dexwm.model.world_model import WorldModel, WorldModelConfig
 from dexwm.training.recipe import Phase, WorldModelPhase, WorldModelRecipe
 from dexwm.training.recipe_file import RecipeError
 from dexwm.training.task import Task
 
 _CLOSE = 20.0
+# An object further from where it was in a window's first frame has moved (pixels).
+_MOVED = 8.0
 
 
 class WorldModelTask(Task):
@@ -27,13 +35,20 @@ class WorldModelTask(Task):
 
     Attributes:
         model: What is trained; encoder and decoder stay as they are.
+        object_head: Latents to heat maps of objects' centres, for training only; None without.
     """
 
-    def __init__(self, model: WorldModel, recipe: WorldModelRecipe) -> None:
+    def __init__(self, model: WorldModel, recipe: WorldModelRecipe, objects: int = 0) -> None:
         """Chooses what is trained.
 
+        Args:
+            model: The model.
+            recipe: Says how.
+            objects: Kinds of objects that the data tell about.
+
         Raises:
-            RecipeError: If the recipe's loss of heat maps is not the model's.
+            RecipeError: If the recipe's loss of heat maps is not the model's, or the data tell
+                nothing of the objects that it wants.
         """
         super().__init__()
         self.model = model
@@ -49,6 +64,20 @@ class WorldModelTask(Task):
                 'loss.hand_consistency.depth_weight and model.keypoint_head.depths go together: '
                 'give both or neither'
             )
+        wanted = recipe.loss.object_consistency
+        if wanted.weight and not wanted.true_latents_weight:
+            raise RecipeError(
+                'loss.object_consistency.weight needs a true_latents_weight: the head learns '
+                'from predictions alone what no true picture shows'
+            )
+        if wanted.true_latents_weight and not objects:
+            raise RecipeError(
+                'loss.object_consistency needs data that tell where objects are; '
+                'only simulated ones do'
+            )
+        self.object_head = (
+            MapHead(model.config.keypoint_head, objects) if wanted.true_latents_weight else None
+        )
         model.requires_grad_(False)
         model.predictor.requires_grad_(True)
         model.keypoint_head.requires_grad_(hands.weight + hands.true_latents_weight > 0)
@@ -77,6 +106,15 @@ class WorldModelTask(Task):
             loss = self._hand_loss(latents, batch, slice(0, latents.shape[1]))
             losses['loss'] = losses['loss'] + hands.true_latents_weight * loss
             losses['hands_in_true_latents'] = loss
+        things = self._loss.object_consistency
+        if things.weight:
+            loss = self._object_loss(predicted, batch, slice(1, last))
+            losses['loss'] = losses['loss'] + things.weight * loss
+            losses['object_consistency'] = loss
+        if things.true_latents_weight:
+            loss = self._object_loss(latents, batch, slice(0, latents.shape[1]))
+            losses['loss'] = losses['loss'] + things.true_latents_weight * loss
+            losses['objects_in_true_latents'] = loss
         return losses
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
@@ -105,6 +143,15 @@ class WorldModelTask(Task):
             sums[f'{name}_pixels'] = off.sum()
             sums[f'{name}_close'] = (off <= _CLOSE).sum()
             sums[f'{name}_keypoints'] = torch.tensor(float(len(off)), device=off.device)
+        if self.object_head is not None:
+            moved = batch.object_valid[:, -1] & self._moved(batch)[:, -1]
+            truth = batch.object_pixels[:, -1]
+            for name, seen in (('rollout', rollout[:, 0]), ('encoder', latents[:, -1])):
+                off = (self._object_pixels(seen) - truth).norm(dim=-1)[moved]
+                sums[f'{name}_object_pixels'] = off.sum()
+            way = (batch.object_pixels[:, 0] - truth).norm(dim=-1)[moved]
+            sums['objects_way'] = way.sum()
+            sums['objects'] = torch.tensor(float(len(way)), device=way.device)
         return sums
 
     def summary(self, sums: Mapping[str, float]) -> dict[str, float]:
@@ -113,9 +160,15 @@ class WorldModelTask(Task):
         `_mse` is the error of the latents, `_ratio` that over the error of "nothing moves",
         `_keypoint_px` the mean distance of visible keypoints, `_pck20` the share within 20 px,
         `_depth_m` the mean error of their depths;
-        those of `encoder` are read from the true latents.
+        those of `encoder` are read from the true latents. With a loss of objects also
+        `_object_px`, the mean distance of objects that moved within the window, and
+        `still_object_px`, what it is if nothing moves.
         """
         figures = {}
+        if count := sums.get('objects', 0.0):
+            figures['still_object_px'] = sums['objects_way'] / count
+            for name in ('rollout', 'encoder'):
+                figures[f'{name}_object_px'] = sums[f'{name}_object_pixels'] / count
         for name in ('window', 'rollout', 'encoder'):
             if f'{name}_error' in sums:
                 figures[f'{name}_mse'] = sums[f'{name}_error'] / sums['windows']
@@ -141,6 +194,7 @@ class WorldModelTask(Task):
         return (
             *((block, ('step', 'keys_values')) for block in model.predictor.blocks),
             *((block, ()) for block in model.keypoint_head.blocks),
+            *((block, ()) for block in (self.object_head.blocks if self.object_head else ())),
         )
 
     def checkpoint_activations(self) -> None:
@@ -182,6 +236,35 @@ class WorldModelTask(Task):
             return loss
         error = (depths - batch.keypoint_depths[:, frames]).abs()
         return loss + hands.depth_weight * torch.where(valid, error, 0.0).mean()
+
+    def _moved(self, batch: Batch) -> Tensor:
+        """(B, F, K) which objects are away from where the window's first frame has them."""
+        way = (batch.object_pixels - batch.object_pixels[:, :1]).norm(dim=-1)
+        return batch.object_valid[:, :1] & (way > _MOVED)
+
+    def _object_pixels(self, latents: Tensor) -> Tensor:
+        """Centres (..., K, 2) that the object head sees."""
+        assert self.object_head is not None
+        return soft_argmax(self.object_head(latents), self.model.config.heatmap_stride)
+
+    def _object_loss(self, latents: Tensor, batch: Batch, frames: slice) -> Tensor:
+        assert self.object_head is not None
+        things = self._loss.object_consistency
+        valid = batch.object_valid[:, frames]
+        height, width = self.model.encoder.image_size
+        target = gaussian_heatmaps(
+            batch.object_pixels[:, frames],
+            valid,
+            height,
+            width,
+            self.model.config.heatmap_stride,
+            things.sigma,
+            round_to_pixel=False,
+            radius=None,
+            zero_at_border=False,
+        )
+        weight = 1 + things.moved_weight * self._moved(batch)[:, frames]
+        return object_consistency_loss(self.object_head(latents), target, valid, weight)
 
 
 def make_world_model(recipe: WorldModelRecipe) -> WorldModel:
