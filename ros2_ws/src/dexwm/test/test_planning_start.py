@@ -6,11 +6,13 @@ import torch
 
 from dexwm.data.actions import ActionOptions
 from dexwm.planning.cost import Candidates
+from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.dummy_motion import DUMMY_GRASP, dummy_waypoints, grasp_ending_at
 from dexwm.planning.joint_actions import RIGHT_HEATMAP_KEYPOINTS, JointActions
 from dexwm.planning.optimisers.optimiser import Problem
 from dexwm.planning.start import fit_keypoints, keypoint_start
 from dexwm.planning.target import Target
+from dexwm.robot.box import Box
 from dexwm.robot.joints import ARM, HAND, HOME, robot_limits
 from dexwm.robot.kinematics import BatchedKinematics
 
@@ -85,12 +87,7 @@ def test_a_grasp_closes_the_fingers_where_the_tips_leave_them_open(model, action
     target = target_of(model, posture)
     found = {
         task: fit_keypoints(
-            target,
-            actions,
-            problem(actions, 1),
-            task,
-            torch.Generator().manual_seed(0),
-            lambda: False,
+            target, actions, problem(actions, 1), task, None, generator(0), never
         ).numpy()
         for task in ('grasp', 'reach')
     }
@@ -109,8 +106,8 @@ def test_the_way_to_the_fit(model, actions, task):
     posture[ARM] += [0.1, 0.3, 0.0, 0.1, 0.0, 0.2, 0.0]
     target = target_of(model, posture)
     three = problem(actions, 3)
-    end = fit_keypoints(target, actions, three, task, generator(1), never)
-    way = keypoint_start(target, actions, three, task, generator(1), never)
+    end = fit_keypoints(target, actions, three, task, None, generator(1), never)
+    way = keypoint_start(target, actions, three, task, None, generator(1), never)
     torch.testing.assert_close(way[-1], end)
     if task == 'reach':
         torch.testing.assert_close(way[0], actions.start + (end - actions.start) / 3)
@@ -118,3 +115,21 @@ def test_the_way_to_the_fit(model, actions, task):
         heights = [model.keypoints(q.numpy().astype(float))[0, 2] for q in way]
         assert heights[0] > heights[1] + 0.08
         torch.testing.assert_close(way[1, ARM], end[ARM])
+
+
+def test_a_grasp_comes_and_closes_outside_of_boxes(model, actions):
+    posture = np.array(HOME)
+    posture[ARM] += [0.1, 0.3, 0.0, 0.1, 0.0, 0.2, 0.0]
+    posture[HAND] = DUMMY_GRASP[-1, HAND]
+    # Its top is where the lowest of the closed hand's points is.
+    top = model.keypoints(posture)[:, 2].min()
+    box = Box('counter', np.array([4.0, 4.0, 1.0]), np.array([0.5, 0.0, top - 0.5]))
+    target, inside = target_of(model, posture), {}
+    for name, keep_out in (('free', None), ('kept', KeepOut([box], torch.device('cpu')))):
+        way = keypoint_start(
+            target, actions, problem(actions, 3), 'grasp', keep_out, generator(0), never
+        )
+        lowest = [model.keypoints(q.numpy().astype(float))[:, 2].min() for q in way]
+        inside[name] = top - min(lowest)
+    assert inside['free'] > 0.01
+    assert inside['kept'] < 0.002

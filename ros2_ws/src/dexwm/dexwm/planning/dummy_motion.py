@@ -13,12 +13,14 @@ from dexwm.robot.joints import ARM
 _APPROACH = (0.042, -0.536, 0.059, -2.682, 0.088, 3.193, 0.735)
 _LOW = (0.073, -0.274, 0.029, -2.824, 0.053, 3.597, 0.761)
 _OPEN = (0.0, 0.15, 0.15, 0.12) * 3 + (1.33, 0.0, 0.0, 0.2)
+# Fingers that closed straight would sweep through the counter.
+_CURLED = (0.0, 0.0, 0.7, 0.9) * 3 + (1.33, 0.2, 0.3, 0.5)
 _CLOSED = (0.0, 1.2, 1.2, 0.9) * 3 + (1.33, 0.6, 0.9, 1.2)
 
 DUMMY_GRASP: NDArray[np.float64] = np.array(
-    [_APPROACH + _OPEN, _LOW + _OPEN, _LOW + _CLOSED], dtype=np.float64
+    [_APPROACH + _OPEN, _LOW + _CURLED, _LOW + _CLOSED], dtype=np.float64
 )
-"""Postures (3, 23), rad: above the counter, at it, and with the hand closed."""
+"""Postures (3, 23), rad: open above the counter, fingers curled at it, and closed."""
 DUMMY_GRASP.setflags(write=False)
 
 
@@ -38,7 +40,7 @@ def dummy_waypoints(start: ArrayLike, count: int) -> NDArray[np.float64]:
 def grasp_ending_at(start: ArrayLike, end: ArrayLike, count: int) -> NDArray[np.float64]:
     """The dummy grasp, moved in joint space so that it ends at a posture.
 
-    The hand comes from above with open fingers, as straight ways would sweep the object away.
+    The hand comes from above and closes last, as straight ways would sweep the object away.
 
     Args:
         start: (23,) rad; not itself a waypoint.

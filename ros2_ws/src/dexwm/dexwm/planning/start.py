@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from dexwm.planning.candidate_cost import CandidateCost
-from dexwm.planning.cost import CostTerm, WeightedCost
+from dexwm.planning.cost import Candidates, CostTerm, WeightedCost
 from dexwm.planning.costs.hand_posture import HandPosture
+from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
+from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
 from dexwm.planning.costs.step_size import StepSize
 from dexwm.planning.dummy_motion import DUMMY_GRASP, dummy_waypoints, grasp_ending_at
@@ -18,10 +22,10 @@ from dexwm.planning.joint_actions import JointActions
 from dexwm.planning.optimisers.gradient import Gradient
 from dexwm.planning.optimisers.optimiser import Problem, ShouldStop
 from dexwm.planning.target import Target
-from dexwm.robot.joints import HAND
+from dexwm.robot.joints import ARM, HAND
 
-# It asks no world model, so a fit takes half a second. CEM (256 x 20) ends 2 cm further away.
-_FIT = Gradient(starts=8, iterations=100)
+# It asks no world model, so a fit takes a second. CEM (256 x 20) ends 2 cm further away.
+_FIT = Gradient(starts=16, iterations=150)
 _WEIGHT_PER_METRE = 1.0
 _WEIGHT_PER_PIXEL = 0.003
 _WEIGHT_OF_ARM_STEP = 0.0016
@@ -29,6 +33,8 @@ _WEIGHT_OF_ARM_STEP = 0.0016
 # 2 cm and 12 degrees from the goal's, without it 7 cm and 39 degrees.
 _WEIGHT_OF_KNOWN_FINGERS = 0.5
 _WEIGHT_OF_FINGERS = 0.1
+_WEIGHT_OF_KEEP_OUT = 1.0
+_WEIGHT_OF_TILT = 0.15
 
 
 def keypoint_term(target: Target, actions: JointActions) -> tuple[float, CostTerm]:
@@ -49,11 +55,29 @@ def keypoint_term(target: Target, actions: JointActions) -> tuple[float, CostTer
     )
 
 
+@dataclass(frozen=True)
+class _WithFingers:
+    """A term of the same arms with other fingers."""
+
+    term: CostTerm
+    actions: JointActions
+    fingers: Tensor
+    name: str
+    needs_latents: bool = False
+
+    def __call__(self, candidates: Candidates) -> Tensor:
+        fingers = self.fingers.expand(*candidates.joints.shape[:-1], -1)
+        joints = torch.cat([candidates.joints[..., ARM], fingers], dim=-1)
+        points = self.actions.keypoints(joints)
+        return self.term(replace(candidates, joints=joints, keypoints_base=points))
+
+
 def fit_keypoints(
     target: Target,
     actions: JointActions,
     problem: Problem,
     task: str,
+    keep_out: KeepOut | None,
     generator: torch.Generator,
     should_stop: ShouldStop,
 ) -> Tensor:
@@ -67,6 +91,8 @@ def fit_keypoints(
         actions: kinematics and camera.
         problem: its sigma and limits are used.
         task: in place the fingers hold something, in grasp they close.
+        keep_out: boxes that the hand must not touch, in grasp not with curled fingers either, as
+            it comes; None: none.
         generator: for the fit's samples.
         should_stop: ends the fit early.
 
@@ -76,22 +102,29 @@ def fit_keypoints(
     sigma = problem.sigma[:1]
     expected = actions.start.clone()
     if task == 'grasp':
-        closed = np.array(DUMMY_GRASP[-1, HAND], np.float32)
-        expected[HAND] = torch.from_numpy(closed).to(expected.device)
+        expected[HAND] = expected.new_tensor(DUMMY_GRASP[-1, HAND])
     arm = sigma[0].clone()
     arm[HAND] = torch.inf
     known = task in ('grasp', 'place')
-    cost = WeightedCost(
-        [
-            keypoint_term(target, actions),
-            (_WEIGHT_OF_ARM_STEP, StepSize(arm)),
-            (
-                _WEIGHT_OF_KNOWN_FINGERS if known else _WEIGHT_OF_FINGERS,
-                HandPosture(expected[HAND]),
-            ),
-        ]
-    )
-    judge = CandidateCost(actions, None, cost, _FIT.starts, should_stop)
+    terms = [
+        keypoint_term(target, actions),
+        (_WEIGHT_OF_ARM_STEP, StepSize(arm)),
+        (
+            _WEIGHT_OF_KNOWN_FINGERS if known else _WEIGHT_OF_FINGERS,
+            HandPosture(expected[HAND]),
+        ),
+    ]
+    if task == 'grasp':
+        neutral = up_in_palm(actions.keypoints(expected.new_tensor(DUMMY_GRASP[-1])))
+        terms.append((_WEIGHT_OF_TILT, EndEffectorOrientation(neutral)))
+    if keep_out is not None:
+        terms.append((_WEIGHT_OF_KEEP_OUT, keep_out))
+        if task == 'grasp':
+            curled, closed = expected.new_tensor(DUMMY_GRASP[-2:, HAND])
+            for name, fingers in (('curled', curled), ('closing', (curled + closed) / 2)):
+                term = _WithFingers(keep_out, actions, fingers, name)
+                terms.append((_WEIGHT_OF_KEEP_OUT, term))
+    judge = CandidateCost(actions, None, WeightedCost(terms), _FIT.starts, should_stop)
     fit = Problem(judge, expected[None], sigma, problem.lower, problem.upper)
     return _FIT.optimise(fit, generator, lambda _: None, should_stop).joints[0]
 
@@ -101,14 +134,15 @@ def keypoint_start(
     actions: JointActions,
     problem: Problem,
     task: str,
+    keep_out: KeepOut | None,
     generator: torch.Generator,
     should_stop: ShouldStop,
 ) -> Tensor:
-    """Waypoints (T, 23) to the fitted posture: straight, in grasp from above with open fingers.
+    """Waypoints (T, 23) to the fitted posture: straight, in grasp from above.
 
     See `fit_keypoints`; T is the problem's.
     """
-    posture = fit_keypoints(target, actions, problem, task, generator, should_stop)
+    posture = fit_keypoints(target, actions, problem, task, keep_out, generator, should_stop)
     count = len(problem.mean)
     if task == 'grasp':
         waypoints = grasp_ending_at(actions.start.cpu().numpy(), posture.cpu().numpy(), count)

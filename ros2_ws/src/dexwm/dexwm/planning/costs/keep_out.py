@@ -10,7 +10,7 @@ from torch import Tensor
 from dexwm.planning.cost import Candidates
 from dexwm.robot.box import Box
 
-CLEARANCE = 0.015
+CLEARANCE = 0.02
 """Kept between keypoints and boxes: fingers are about this thick around them, metres."""
 
 
