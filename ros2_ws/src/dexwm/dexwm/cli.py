@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ('params', 'encode', 'pca', 'train', 'eval', 'convert')
+COMMANDS = ('params', 'encode', 'pca', 'train', 'eval', 'convert', 'replay', 'report')
 """Modules of `dexwm.commands`, each with `add_parser` and `run`."""
 
 

@@ -42,7 +42,7 @@ class PictureGoal:
     @property
     def digest(self) -> str:
         """SHA-256 of size and pixels, hexadecimal."""
-        return _digest(self.image)
+        return picture_digest(self.image)
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,11 @@ def read_goal_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise GoalError(f'{path} is no picture that can be read: save it as PNG or JPEG')
     rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     return _checked_picture(rgb, f'the goal picture {path}')
+
+
+def picture_digest(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of size and pixels of a picture (H, W, 3) uint8, hexadecimal."""
+    return _digest(image)
 
 
 def _is_truncated(data: bytes) -> bool:

@@ -71,6 +71,7 @@ class PlanResult:
         predicted_pixels: (T, 12, 2) where the hand will be in the camera's picture: as the model
             sees it in its prediction, otherwise by forward kinematics. NaN for the left hand.
         goal_pixels: (12, 2) where the goal has it; NaN where unknown, None where all is.
+        previous_waypoints: (T, 23) of the plan before, if it was given one.
     """
 
     waypoints: NDArray[np.float64]
@@ -86,6 +87,7 @@ class PlanResult:
     predicted_latents: Tensor | None
     predicted_pixels: NDArray[np.float64]
     goal_pixels: NDArray[np.float64] | None
+    previous_waypoints: NDArray[np.float64] | None
 
 
 class Planner:
@@ -249,6 +251,7 @@ class Planner:
             predicted_latents=None if found.latents is None else found.latents[0].clone(),
             predicted_pixels=_moved(pixels[0], to_camera),
             goal_pixels=None if target.pixels is None else _moved(target.pixels, to_camera),
+            previous_waypoints=None if previous is None else previous.waypoints,
         )
 
     @torch.no_grad()
@@ -321,7 +324,7 @@ class Planner:
         left = None if previous is None else previous.waypoints[preset.executed :]
         if preset.start == 'keypoints':
             around = Problem(judge, mean, sigma, self._lower, self._upper)
-            mean = keypoint_start(target, actions, around, task, generator, stop)
+            mean = keypoint_start(target, actions, around, task, self._keep_out, generator, stop)
             sigma = sigma * preset.start_sigma
         elif left is not None and len(left):
             missing = np.repeat(left[-1:], max(0, horizon - len(left)), axis=0)

@@ -1,0 +1,1 @@
+"""Recorded runs: reading and writing bags, planning again from them, and a report."""
