@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from dexwm.evaluation.closed_loop import Motion
 from dexwm.planning.goal import PictureGoal
+from dexwm.planning.grip import GRIPPING_TASKS, keep_grip
 from dexwm.planning.mpc import PlantError
 from dexwm.planning.observation import Observation
-from dexwm.robot.joints import HAND, robot_limits
+from dexwm.robot.joints import robot_limits
 from dexwm_franka_bringup.cell_config import CellConfig
 from dexwm_sim.cell import Cell
 from dexwm_sim.episode import Episode
@@ -32,10 +33,7 @@ class SimulatedAttempt:
 
     Use it as a context manager.
 
-    In place the object is in the hand from the start, and fingers that hold something are
-    commanded further than they get. The planner is told where they are, hence each of its finger
-    targets is moved by the difference between the two; without that the hand would let go
-    whatever the plan.
+    In place the object is in the hand from the start: see `dexwm.planning.grip`.
 
     Attributes:
         episode: The episode.
@@ -93,10 +91,9 @@ class SimulatedAttempt:
             raise PlantError(f'{what}: a waypoint is not finite')
         if np.abs(targets - self._limits.clamp(targets)).max() > 1e-6:
             raise PlantError(f"{what}: a waypoint is outside the robot's joint limits")
-        if self.episode.task == 'place':
-            grip = self._follower.command[HAND] - self._cell.joint_positions()[HAND]
-            targets[:, HAND] += grip
-            targets = self._limits.clamp(targets)
+        if self.episode.task in GRIPPING_TASKS:
+            measured = self._cell.joint_positions()
+            targets = keep_grip(targets, self._follower.command, measured, self._limits)
         legs, start = [], self._follower.command
         for target in targets:
             legs.append(Leg(what, target, motion_duration(start, target, self._limits)))

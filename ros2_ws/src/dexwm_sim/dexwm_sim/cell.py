@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dexwm.robot.joints import HAND, HAND_JOINTS, HOME, JOINTS
+from dexwm.robot.joints import ARM, ARM_JOINTS, HAND, HAND_JOINTS, HOME, JOINTS
 from dexwm_franka_bringup.cell_config import CellConfig
 from dexwm_sim.robot_spec import BASE, FINGERTIPS, PALM, WRIST_SITE
 from dexwm_sim.scene import TIMESTEP, apply_look, build_model
@@ -56,6 +56,7 @@ class Cell:
         cell: CellConfig | None = None,
         timestep: float = TIMESTEP,
         arm_servos: bool = True,
+        hand_servos: bool = True,
     ) -> None:
         """Builds the scene and puts it in its first state.
 
@@ -64,10 +65,13 @@ class Cell:
             cell: Camera, mount of the hand and boxes; None: the project's configuration file.
             timestep: Simulation step (s).
             arm_servos: Whether the arm follows ``command``; else the caller applies torques.
+            hand_servos: Whether the hand follows ``command`` and ``command_hand``; else it takes
+                ``command_hand_torques``.
         """
         self._cell = cell
         self._timestep = timestep
         self._arm_servos = arm_servos
+        self._hand_servos = hand_servos
         self._build(config)
         self.reset()
 
@@ -83,7 +87,11 @@ class Cell:
     def _build(self, config: SceneConfig) -> None:
         self.config = config
         self.model = build_model(
-            config, cell=self._cell, timestep=self._timestep, arm_servos=self._arm_servos
+            config,
+            cell=self._cell,
+            timestep=self._timestep,
+            arm_servos=self._arm_servos,
+            hand_servos=self._hand_servos,
         )
         self.data = mujoco.MjData(self.model)
         model = self.model
@@ -129,9 +137,7 @@ class Cell:
             z = self._counter_z + _DROP_HEIGHT - self._lowest[item.kind]
             data.qpos[start : start + 3] = item.x, item.y, z
             data.qpos[start + 3 : start + 7] = math.cos(item.yaw / 2), 0, 0, math.sin(item.yaw / 2)
-        self.command_hand(q[HAND])
-        if self._arm_servos:
-            self.command(q)
+        self._command_servos(q)
         for _ in range(round(_SETTLING_TIME / model.opt.timestep)):
             # The robot stands still meanwhile, whoever drives it.
             data.qpos[self._qpos] = q
@@ -144,8 +150,8 @@ class Cell:
 
     def snapshot(self) -> CellSnapshot:
         """Returns the state without its velocities."""
-        if not self._arm_servos:
-            raise CellError('the arm has no servos in this cell')
+        if not (self._arm_servos and self._hand_servos):
+            raise CellError('not all of the robot has servos in this cell')
         return CellSnapshot(self.data.qpos.copy(), self.data.ctrl[self._ctrl].copy())
 
     def restore(self, snapshot: CellSnapshot) -> None:
@@ -161,7 +167,7 @@ class Cell:
             )
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:] = snapshot.qpos
-        self.command(snapshot.command)
+        self._command_servos(self._checked(snapshot.command))
         mujoco.mj_forward(self.model, self.data)
 
     def command(self, positions: ArrayLike, velocities: ArrayLike | None = None) -> None:
@@ -173,22 +179,53 @@ class Cell:
 
         Raises:
             CellError: If a vector has another length or values that are not finite, or the arm
-                has no servos.
+                or the hand has no servos.
         """
-        if not self._arm_servos:
-            raise CellError('the arm has no servos in this cell; use command_hand')
+        if not (self._arm_servos and self._hand_servos):
+            raise CellError(
+                'not all of the robot has servos in this cell; use command_arm, command_hand'
+            )
         target = self._checked(positions)
         if velocities is not None:
             target = target + self._damping_time * self._checked(velocities)
         self.data.ctrl[self._ctrl] = target
 
+    def command_arm(self, positions: ArrayLike, velocities: ArrayLike | None = None) -> None:
+        """Sets the targets of the arm's servos (7,), rad, as ``command`` does for all."""
+        if not self._arm_servos:
+            raise CellError('the arm has no servos in this cell')
+        target = self._checked(positions, len(ARM_JOINTS))
+        if velocities is not None:
+            rate = self._checked(velocities, len(ARM_JOINTS))
+            target = target + self._damping_time[ARM] * rate
+        self.data.ctrl[self._ctrl[ARM]] = target
+
+    def command_hand_torques(self, torques: ArrayLike) -> None:
+        """Sets the torques of the hand's motors (16,), N m.
+
+        Raises:
+            CellError: If they are not 16 finite numbers, or the hand has servos.
+        """
+        if self._hand_servos:
+            raise CellError('the hand has servos in this cell; use command_hand')
+        self.data.ctrl[self._ctrl[-len(HAND_JOINTS) :]] = self._checked(torques, len(HAND_JOINTS))
+
     def command_hand(self, positions: ArrayLike, velocities: ArrayLike | None = None) -> None:
         """Sets the targets of the hand's servos (16,), rad, as ``command`` does for all."""
+        if not self._hand_servos:
+            raise CellError('the hand has no servos in this cell; use command_hand_torques')
         target = self._checked(positions, len(HAND_JOINTS))
         if velocities is not None:
             rate = self._checked(velocities, len(HAND_JOINTS))
             target = target + self._damping_time[-len(HAND_JOINTS) :] * rate
         self.data.ctrl[self._ctrl[-len(HAND_JOINTS) :]] = target
+
+    def _command_servos(self, q: NDArray[np.float64]) -> None:
+        """Sends what has servos to a posture (23,), rad."""
+        if self._arm_servos:
+            self.command_arm(q[ARM])
+        if self._hand_servos:
+            self.command_hand(q[HAND])
 
     def step(self, steps: int = 1) -> None:
         """Advances the simulation by a number of steps."""

@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import can
 import rclpy
 from dexwm_msgs.msg import CellState
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -31,10 +32,13 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
+from allegro_driver.driver import POSE_PERIOD
+from allegro_driver.simulated_hand import SimulatedHand
+from allegro_driver.unix_bus import UnixBus
 from dexwm.control.joint_trajectory_controller import TrajectoryRejected
 from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
-from dexwm.robot.joints import HAND_JOINTS, JOINTS
+from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, JOINTS
 from dexwm_sim.cell import Cell, CellSnapshot
 from dexwm_sim.episode_file import load_episode
 from dexwm_sim.realtime import RealTimeLoop
@@ -66,10 +70,14 @@ class CellNode(Node):
             ValueError: If a parameter cannot be used.
         """
         super().__init__('cell')
-        config, arm, start = self._declare()
+        config, arm, hand, start = self._declare()
         rate = self.get_parameter('joint_state_rate').value
         name = self.get_parameter('shared_state').value or default_name()
-        self._robot, self._published = self._make_robot(config, arm, start)
+        self._hand = self._make_hand() if hand == 'can' else None
+        self._robot = self._make_robot(config, arm, start)
+        # What the drivers of other parts publish is theirs.
+        joints = {'sim': ARM_JOINTS, 'fci': ()}[arm] + (HAND_JOINTS if hand == 'sim' else ())
+        self._published = [JOINTS.index(name) for name in joints]
         cell = self._robot.cell
         self._shared = SharedState.create(name, config.to_json(), cell.model.nq)
         step_ns = round(cell.model.opt.timestep * 1e9)
@@ -83,6 +91,7 @@ class CellNode(Node):
         self._rejected: Counter[str] = Counter()
         self._last_rejection: dict[str, str] = {}
         self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
+        self._references = self.create_publisher(JointState, '/desired_joint_states', 10)
         self._cell_states = self.create_publisher(CellState, '/cell/state', 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Where the simulated robot's time is its own, everybody else's is that, too.
@@ -102,7 +111,7 @@ class CellNode(Node):
             time.sleep(0.001)
         self.get_logger().info(
             f'Scene {config.seed} with {", ".join(cell.object_names) or "no objects"}; '
-            f'arm: {arm}; shared state: {name}'
+            f'arm: {arm}; hand: {hand}; shared state: {name}'
         )
 
     def check(self) -> None:
@@ -117,13 +126,15 @@ class CellNode(Node):
         """Stop the physics and take the shared state away."""
         self._robot.close()
         self._loop.stop()
+        if self._hand is not None:
+            self._hand.close()
         self._snapshots.put(None)
         self._publisher.join()
         self._shared.close()
         super().destroy_node()
 
-    def _declare(self) -> tuple[SceneConfig, str, CellSnapshot | None]:
-        """Declare the parameters; return the scene, who drives the arm, and the start."""
+    def _declare(self) -> tuple[SceneConfig, str, str, CellSnapshot | None]:
+        """Declare the parameters; return the scene, who drives arm and hand, and the start."""
 
         def declare(name: str, default: object, description: str, **more: object) -> object:
             descriptor = ParameterDescriptor(description=description, read_only=True, **more)
@@ -152,26 +163,31 @@ class CellNode(Node):
         )
         declare('shared_state', '', 'Name of the state that cameras attach to; empty: by domain.')
         arm = declare('arm', 'sim', 'What drives the arm: sim (trajectories) or fci (libfranka).')
-        hand = declare('hand', 'sim', 'What drives the hand: sim (trajectories).')
+        hand = declare(
+            'hand', 'sim', 'What drives the hand: sim (trajectories) or can (torques by CAN).'
+        )
+        declare('hand_channel', '', "Path of the hand's end of the CAN bus (hand: can).")
         declare('fci_address', '127.0.0.1', 'Loopback address of the FCI server (arm: fci).')
         if arm not in ('sim', 'fci'):
             raise ValueError(f'arm is {arm!r}; it must be sim or fci.')
-        if hand != 'sim':
-            raise ValueError(f'hand is {hand!r}; this cell only simulates it: use sim.')
+        if hand not in ('sim', 'can'):
+            raise ValueError(f'hand is {hand!r}; it must be sim or can.')
         if episode_file:
             episode = load_episode(Path(episode_file))
-            if arm == 'fci' and episode.task == 'place':
-                raise ValueError('A place episode begins with a grasp: use arm: sim.')
-            return replace(episode.scene, quality=quality), arm, episode.start
+            if (arm, hand) != ('sim', 'sim') and episode.task == 'place':
+                raise ValueError('A place episode begins with a grasp: use arm: sim, hand: sim.')
+            return replace(episode.scene, quality=quality), arm, hand, episode.start
         scene = SceneConfig.sample(seed, [o for o in objects if o] or None, quality=quality)
-        return scene, arm, None
+        return scene, arm, hand, None
 
     def _make_robot(
         self, config: SceneConfig, arm: str, start: CellSnapshot | None
-    ) -> tuple[SimulatedRobot, tuple[str, ...]]:
-        """Return the robot and the joints whose states this node publishes."""
+    ) -> SimulatedRobot:
         if arm == 'sim':
-            return SimulatedRobot(Cell(config, timestep=TIMESTEP), start=start), JOINTS
+            if self._hand is None:
+                return SimulatedRobot(Cell(config, timestep=TIMESTEP), start=start)
+            cell = Cell(config, timestep=POSE_PERIOD / 2, hand_servos=False)
+            return SimulatedRobot(cell, start=start, hand=self._hand)
         try:
             from dexwm_sim.fci_server import FciRobot
         except ModuleNotFoundError as error:
@@ -181,7 +197,16 @@ class CellNode(Node):
         address = self.get_parameter('fci_address').value
         if not ipaddress.ip_address(address).is_loopback:
             raise ValueError(f'fci_address {address} is not a loopback address such as 127.0.0.1.')
-        return FciRobot(config, address, start), HAND_JOINTS
+        return FciRobot(config, address, start, self._hand)
+
+    def _make_hand(self) -> SimulatedHand:
+        channel = self.get_parameter('hand_channel').value
+        if not channel:
+            raise ValueError('hand: can needs hand_channel, a path for the socket.')
+        try:
+            return SimulatedHand(UnixBus(channel, listen=True))
+        except can.CanError as error:
+            raise ValueError(f'hand_channel: {error}.') from error
 
     def _listen(self, controller: str) -> None:
         self.create_subscription(
@@ -217,19 +242,20 @@ class CellNode(Node):
             stamp = Time(nanoseconds=snapshot.stamp_ns).to_msg()
             if self._clock_publisher is not None:
                 self._clock_publisher.publish(Clock(clock=stamp))
-            self._joint_states.publish(self._joint_state(snapshot, stamp))
+            if self._published:
+                self._joint_states.publish(self._joint_state(snapshot, stamp))
             if count % self._snapshots_per_state == 0:
                 self._cell_states.publish(self._cell_state(snapshot, stamp))
+                self._references.publish(_references(snapshot, stamp))
             count += 1
 
     def _joint_state(self, snapshot: RobotSnapshot, stamp: object) -> JointState:
         message = JointState()
         message.header.stamp = stamp
-        first = len(JOINTS) - len(self._published)
-        message.name = list(self._published)
-        message.position = snapshot.positions[first:].tolist()
-        message.velocity = snapshot.velocities[first:].tolist()
-        message.effort = snapshot.efforts[first:].tolist()
+        message.name = [JOINTS[joint] for joint in self._published]
+        message.position = snapshot.positions[self._published].tolist()
+        message.velocity = snapshot.velocities[self._published].tolist()
+        message.effort = snapshot.efforts[self._published].tolist()
         return message
 
     def _cell_state(self, snapshot: RobotSnapshot, stamp: object) -> CellState:
@@ -283,6 +309,14 @@ class CellNode(Node):
         message = DiagnosticArray(status=[physics, *controllers])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _references(snapshot: RobotSnapshot, stamp: object) -> JointState:
+    message = JointState(
+        name=list(snapshot.references), position=list(snapshot.references.values())
+    )
+    message.header.stamp = stamp
+    return message
 
 
 def _pose(pose: object) -> Pose:

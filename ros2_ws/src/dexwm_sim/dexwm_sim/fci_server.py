@@ -35,12 +35,13 @@ from franka_sim.mujoco_franka_sim import MujocoFrankaSim
 from franka_sim.robot_state import RobotState
 from numpy.typing import ArrayLike, NDArray
 
+from allegro_driver.simulated_hand import SimulatedHand
 from dexwm.robot.joints import ARM
 from dexwm_franka_bringup.real_time import lock_memory, take_priority
 from dexwm_sim.cell import Cell, CellSnapshot
 from dexwm_sim.scene_config import SceneConfig
 from dexwm_sim.seqlock import Seqlock
-from dexwm_sim.simulated_robot import HAND_CONTROLLER, SimulatedRobot, SimulationError
+from dexwm_sim.simulated_robot import SimulatedRobot, SimulationError
 
 FCI_PERIOD = 0.001
 """Period of the interface, and step of the physics behind it (s)."""
@@ -293,7 +294,11 @@ class FciRobot(SimulatedRobot):
     """
 
     def __init__(
-        self, config: SceneConfig, address: str, start: CellSnapshot | None = None
+        self,
+        config: SceneConfig,
+        address: str,
+        start: CellSnapshot | None = None,
+        hand: SimulatedHand | None = None,
     ) -> None:
         """Build the scene and listen.
 
@@ -301,11 +306,13 @@ class FciRobot(SimulatedRobot):
             config: The scene.
             address: Loopback address to listen on; the port is libfranka's.
             start: See `SimulatedRobot`.
+            hand: See `SimulatedRobot`.
 
         Raises:
             SimulationError: If the address cannot be listened on.
         """
-        super().__init__(Cell(config, timestep=FCI_PERIOD, arm_servos=False), False, start)
+        cell = Cell(config, timestep=FCI_PERIOD, arm_servos=False, hand_servos=hand is None)
+        super().__init__(cell, False, start, hand)
         self._arm = _ArmInCell(self.cell)
         self._steps = 0
         records = map(_Record.memory, (_STATE, _COMMAND, _STATUS))
@@ -375,9 +382,8 @@ class FciRobot(SimulatedRobot):
         self._arm.hold()
 
     def _command(self, stamp_ns: int) -> None:
-        if self._steps % _HAND_PERIODS == 0:
-            hand = self.controller(HAND_CONTROLLER).sample(stamp_ns)
-            self.cell.command_hand(hand.positions, hand.velocities)
+        if self._hand is not None or self._steps % _HAND_PERIODS == 0:
+            self._command_hand(stamp_ns)
         self._steps += 1
         command = self._commands.changed()
         if command is not None:

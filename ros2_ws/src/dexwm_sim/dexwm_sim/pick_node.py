@@ -97,8 +97,8 @@ class PickNode(RunNode):
         begun = time.monotonic()
         for plan in plans:
             self._execute(plan)
-            self._pause(plan.dwell)
-        self._pause(_HOLD)
+            self._dwell(plan.dwell, self._motion_timeout)
+        self._dwell(_HOLD, self._motion_timeout)
         self.summary.duration = time.monotonic() - begun
         with self._lock:
             self.summary.conclude(self._monitor.verdict(), self._monitor.highest)

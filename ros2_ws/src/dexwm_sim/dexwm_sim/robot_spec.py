@@ -57,7 +57,9 @@ _ADAPTER_RADIUS = 0.032
 _ADAPTER_MASS = 0.08
 
 
-def add_robot(spec: mujoco.MjSpec, mount: MountConfig, *, arm_servos: bool) -> None:
+def add_robot(
+    spec: mujoco.MjSpec, mount: MountConfig, *, arm_servos: bool, hand_servos: bool = True
+) -> None:
     """Adds the robot to a model, its base at the world's origin.
 
     Gravity is compensated on every link, as Franka's controller and a gravity-compensated hand
@@ -68,9 +70,10 @@ def add_robot(spec: mujoco.MjSpec, mount: MountConfig, *, arm_servos: bool) -> N
         mount: How the hand sits on the flange.
         arm_servos: Whether the arm gets position servos. Without them, whoever steps the model
             applies joint torques (``qfrc_applied``).
+        hand_servos: Whether the hand's motors get position servos, or take torques (N m).
     """
     arm = _arm(arm_servos)
-    hand = _hand()
+    hand = _hand(hand_servos)
     for part in (arm, hand):
         for option in ('cone', 'impratio', 'integrator', 'timestep'):
             setattr(part.option, option, getattr(spec.option, option))
@@ -135,7 +138,7 @@ def _decimate(spec: mujoco.MjSpec, suffix: str, keep: float) -> None:
             mesh.userface = faces.ravel()
 
 
-def _hand() -> mujoco.MjSpec:
+def _hand(servos: bool) -> mujoco.MjSpec:
     hand = mujoco.MjSpec.from_file(str(allegro_mjcf()))
     _decimate(hand, '.stl', _KEEP_HAND_FACES)
     palm = hand.body('palm')
@@ -152,7 +155,11 @@ def _hand() -> mujoco.MjSpec:
         joint.damping[0] = _HAND_JOINT['damping']
         joint.frictionloss = _HAND_JOINT['frictionloss']
     for actuator in hand.actuators:
-        actuator.set_to_position(kp=_HAND_KP, kv=_HAND_KV)
+        if servos:
+            actuator.set_to_position(kp=_HAND_KP, kv=_HAND_KV)
+        else:
+            actuator.set_to_motor()
+            actuator.ctrllimited = False
         actuator.forcelimited = True
         actuator.forcerange = [-_HAND_TORQUE, _HAND_TORQUE]
     for geom in hand.geoms:

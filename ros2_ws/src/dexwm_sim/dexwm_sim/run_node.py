@@ -177,6 +177,15 @@ class RunNode(Node):
         if self._stop.wait(duration):
             raise RunError(self._stop_reason)
 
+    def _dwell(self, duration: float, timeout: float) -> None:
+        """Waits in ROS time: the seconds of a simulated robot may be long."""
+        clock, deadline = self.get_clock(), time.monotonic() + timeout
+        begun_ns = clock.now().nanoseconds
+        while (clock.now().nanoseconds - begun_ns) * 1e-9 < duration:
+            if time.monotonic() > deadline:
+                raise RunError(f'{duration:g} s of ROS time did not pass within {timeout:g} s')
+            self._pause(_POLL)
+
     def _close_video(self) -> tuple[str, int]:
         """Closes the video, under the lock; returns its name ('' for none) and its frames."""
         if self._recorder is None:

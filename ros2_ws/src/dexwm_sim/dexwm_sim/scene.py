@@ -43,6 +43,7 @@ def build_model(
     cell: CellConfig | None = None,
     timestep: float = TIMESTEP,
     arm_servos: bool = True,
+    hand_servos: bool = True,
 ) -> mujoco.MjModel:
     """Compiles the cell.
 
@@ -54,6 +55,7 @@ def build_model(
         cell: Camera, mount of the hand and boxes; None: the project's configuration file.
         timestep: Simulation step (s).
         arm_servos: Whether the arm has position servos, or is driven by joint torques.
+        hand_servos: Whether the hand has position servos, or motors that take torques.
 
     Raises:
         MissingAssetError: If a package with meshes or textures is not installed.
@@ -68,7 +70,7 @@ def build_model(
     spec.option.impratio = 10
     _set_visuals(spec)
     _add_surroundings(spec, cell)
-    add_robot(spec, cell.mount, arm_servos=arm_servos)
+    add_robot(spec, cell.mount, arm_servos=arm_servos, hand_servos=hand_servos)
     _add_head_camera(spec, cell.camera)
     _add_side_camera(spec)
     for placement in config.objects:

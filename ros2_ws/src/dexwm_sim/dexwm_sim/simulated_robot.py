@@ -10,9 +10,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from allegro_driver.simulated_hand import SimulatedHand
 from dexwm.control.joint_trajectory_controller import JointTrajectoryController
 from dexwm.control.trajectory import JointTrajectory
-from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, JOINTS, robot_limits
+from dexwm.robot.joints import ARM_JOINTS, HAND, HAND_JOINTS, JOINTS, robot_limits
 from dexwm_sim.cell import Cell, CellSnapshot
 
 ARM_CONTROLLER = 'fr3_arm_controller'
@@ -35,6 +36,7 @@ class RobotSnapshot:
         positions: Joint positions, canonical order (23,), rad.
         velocities: Joint velocities (23,), rad/s.
         efforts: Torques of the joints' drives (23,), N m.
+        references: Where each controller holds or wants its joints, by joint, rad.
         object_poses: Pose of each object by name: position (m) and quaternion xyzw (7,).
         objects_touched: Names of the objects in contact with the hand.
     """
@@ -44,6 +46,7 @@ class RobotSnapshot:
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64]
     efforts: NDArray[np.float64]
+    references: dict[str, float]
     object_poses: dict[str, NDArray[np.float64]]
     objects_touched: frozenset[str]
 
@@ -55,7 +58,11 @@ class SimulatedRobot:
     """
 
     def __init__(
-        self, cell: Cell, arm_controller: bool = True, start: CellSnapshot | None = None
+        self,
+        cell: Cell,
+        arm_controller: bool = True,
+        start: CellSnapshot | None = None,
+        hand: SimulatedHand | None = None,
     ) -> None:
         """Take over a cell.
 
@@ -63,16 +70,21 @@ class SimulatedRobot:
             cell: The cell, made without arm servos if `arm_controller` is false.
             arm_controller: Whether the arm follows trajectories, or something else drives it.
             start: State that the cell starts in and is reset to; None: the scene's first. An arm
-                without servos takes only the robot's posture from it.
+                or a hand without servos takes only the robot's posture from it.
+            hand: The hand's end of a CAN bus, whose driver moves the hand of a cell without hand
+                servos; None: the hand follows trajectories.
         """
         self.cell = cell
         self._start = start
-        self._has_servos = arm_controller
+        self._has_servos = arm_controller and hand is None
+        self._hand = hand
         self._step_ns = round(cell.model.opt.timestep * 1e9)
         self._dof = np.array([cell.model.joint(name).dofadr[0] for name in JOINTS])
         q = self._begin()
         limits = robot_limits()
-        names = {HAND_CONTROLLER: HAND_JOINTS}
+        names = {}
+        if hand is None:
+            names[HAND_CONTROLLER] = HAND_JOINTS
         if arm_controller:
             names[ARM_CONTROLLER] = ARM_JOINTS
         self._controllers = {
@@ -138,13 +150,27 @@ class SimulatedRobot:
             positions=cell.joint_positions(),
             velocities=cell.joint_velocities(),
             efforts=(cell.data.qfrc_actuator + cell.data.qfrc_applied)[self._dof],
+            references=self._references(),
             object_poses={name: cell.object_pose(name) for name in cell.object_names},
             objects_touched=cell.objects_touched(),
         )
 
+    def _references(self) -> dict[str, float]:
+        return {
+            name: float(position)
+            for controller in self._controllers.values()
+            for name, position in zip(
+                controller.names, controller.sample(self._stamp_ns).positions, strict=True
+            )
+        }
+
     def diagnostics(self) -> dict[str, str]:
         """What a person may want to know about the physics, by name."""
-        return {'sim_time': f'{self.cell.data.time:.3f}'}
+        values = {'sim_time': f'{self.cell.data.time:.3f}'}
+        if self._hand is not None:
+            values['hand_servo_on'] = str(self._hand.servo_on)
+            values['hand_answers_missed'] = str(self._hand.stretched)
+        return values
 
     def reset(self) -> None:
         """Put the scene back to its start between two steps, and wait until that is done.
@@ -191,11 +217,16 @@ class SimulatedRobot:
 
     def _command(self, stamp_ns: int) -> None:
         arm = self._controllers[ARM_CONTROLLER].sample(stamp_ns)
-        hand = self._controllers[HAND_CONTROLLER].sample(stamp_ns)
-        self.cell.command(
-            np.concatenate([arm.positions, hand.positions]),
-            np.concatenate([arm.velocities, hand.velocities]),
-        )
+        self.cell.command_arm(arm.positions, arm.velocities)
+        self._command_hand(stamp_ns)
+
+    def _command_hand(self, stamp_ns: int) -> None:
+        if self._hand is None:
+            hand = self._controllers[HAND_CONTROLLER].sample(stamp_ns)
+            self.cell.command_hand(hand.positions, hand.velocities)
+        else:
+            positions = self.cell.joint_positions()[HAND]
+            self.cell.command_hand_torques(self._hand.step(positions, self._step_ns * 1e-9))
 
     def _advance(self) -> None:
         self.cell.step(1)

@@ -24,6 +24,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from dexwm.planning.goal import GoalError, read_goal_picture
+from dexwm.planning.preset import find_preset
+from dexwm.planning.time_left import planning_time_left
 from dexwm.robot.joints import JOINTS
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.action_client import ThreadedActionClient
@@ -223,9 +225,20 @@ class TaskNode(RunNode):
         with self._lock:
             costs = self._costs.setdefault(feedback.step, [])
             costs.append((feedback.best_cost, feedback.mean_cost))
+        left = ''
+        if self._preset:
+            seconds = planning_time_left(
+                find_preset(self._preset),
+                feedback.step,
+                feedback.iteration,
+                feedback.elapsed,
+                plans=None if self._execute else 1,
+            )
+            left = f', about {seconds:.0f} s of planning left'
         self.get_logger().info(
             f'plan {feedback.step + 1}, iteration {feedback.iteration + 1}: best cost '
-            f'{feedback.best_cost:.4f}, mean {feedback.mean_cost:.4f}, {feedback.elapsed:.1f} s'
+            f'{feedback.best_cost:.4f}, mean {feedback.mean_cost:.4f}, '
+            f'{feedback.elapsed:.1f} s{left}'
         )
 
     def _on_plan(self, message: Plan) -> None:

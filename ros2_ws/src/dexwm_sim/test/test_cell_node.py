@@ -152,7 +152,8 @@ def test_a_second_cell_is_refused(user):
     ('parameter', 'message'),
     [
         ('arm:=left', 'arm is left'),
-        ('hand:=can', 'hand is can'),
+        ('hand:=left', 'hand is left'),
+        ('hand:=can', 'hand: can needs hand_channel'),
         ("objects:=['unicorn']", 'unicorn'),
         ('quality:=best', 'best'),
     ],

@@ -1,0 +1,1 @@
+"""Driver of the Allegro hand V4: CAN protocol, bus, control process, ROS node."""

@@ -1,0 +1,315 @@
+"""The hand node: drives an Allegro hand V4 on a CAN bus, as a joint trajectory controller would.
+
+Takes `/allegro_hand_controller/joint_trajectory`, publishes the hand's `/joint_states` and
+`/diagnostics`. For programs made for SimLab's and Wonik's drivers there are `~/joint_cmd`
+(positions or efforts) and `~/lib_cmd` (a posture by name, or `off`); remap them to the names that
+such a program uses. `~/off` takes the motors' power away; after that, and after a fault, only
+`~/recover` gives it back.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
+
+from allegro_driver.hand_process import HandProcess
+from allegro_driver.joint_command import InvalidJointCommand, parse_joint_command
+from allegro_driver.messages import (
+    POWERED,
+    Alive,
+    Command,
+    Follow,
+    GoTo,
+    HandMode,
+    HandReport,
+    HandSettings,
+    SwitchOff,
+)
+from allegro_driver.postures import POSTURES
+from dexwm.control.trajectory import InvalidTrajectory
+from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
+from dexwm.robot.joints import HAND_JOINTS
+
+CONTROLLER = 'allegro_hand_controller'
+SIGNAL_LATENCY = 0.2
+"""How long a signal to stop may go unnoticed (s)."""
+
+_ALIVE_PERIOD = 0.02
+_RATE_WINDOW = 5
+_OFF_TIMEOUT = 1.0
+_RECOVERY_TIMEOUT = 5.0
+_SILENT_AFTER = 0.5
+_LOW_RATE = 300.0
+
+
+class HandNode(Node):
+    """Passes trajectories to the hand and its state to the graph."""
+
+    def __init__(self) -> None:
+        """Start the control process.
+
+        Raises:
+            ValueError: If a parameter cannot be used.
+        """
+        super().__init__('hand')
+        settings = self._declare()
+        self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._accepted = self._rejected = 0
+        self._last_rejection = ''
+        self._seen = HandReport(HandMode.CONNECTING)
+        self._cycles: deque[tuple[int, int]] = deque(maxlen=_RATE_WINDOW)
+        self._hand = HandProcess(settings, self._take_report)
+        self.create_subscription(
+            JointTrajectoryMessage, f'/{CONTROLLER}/joint_trajectory', self._take_trajectory, 10
+        )
+        self.create_subscription(JointState, '~/joint_cmd', self._take_joint_command, 10)
+        self.create_subscription(String, '~/lib_cmd', self._take_name, 10)
+        self.create_service(Trigger, '~/off', self._off)
+        self.create_service(Trigger, '~/recover', self._recover)
+        # On the wall's clock: a simulated robot's seconds may be long.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_ALIVE_PERIOD, self._say_alive, clock=steady)
+        self.create_timer(1.0, self._diagnose, clock=steady)
+        self._hand.start()
+
+    def check(self) -> None:
+        """Raise if the control process has ended.
+
+        Raises:
+            HandProcessError: It has.
+        """
+        self._hand.check()
+
+    def destroy_node(self) -> None:
+        """Switch the servo off."""
+        self._hand.close()
+        super().destroy_node()
+
+    def _declare(self) -> HandSettings:
+        def declare(name: str, default: object, description: str, **more: object) -> object:
+            descriptor = ParameterDescriptor(description=description, read_only=True, **more)
+            value = self.declare_parameter(name, default, descriptor).value
+            return tuple(value) if isinstance(default, list) else value
+
+        def between(lower: float, upper: float) -> list[FloatingPointRange]:
+            return [FloatingPointRange(from_value=lower, to_value=upper)]
+
+        defaults = HandSettings('', '')
+        return HandSettings(
+            interface=declare(
+                'interface',
+                'socketcan',
+                'The CAN bus: socketcan, or unix (a simulated hand on this machine).',
+            ),
+            channel=declare('channel', 'can0', 'Network interface, or path of the socket.'),
+            device_id=declare(
+                'device_id',
+                defaults.device_id,
+                "The hand's device id on the bus.",
+                integer_range=[IntegerRange(from_value=0, to_value=3)],
+            ),
+            robot_time=self.get_parameter('use_sim_time').value,
+            report_rate=declare(
+                'joint_state_rate',
+                defaults.report_rate,
+                'Rate of /joint_states (Hz).',
+                floating_point_range=between(1.0, 333.0),
+            ),
+            connect_timeout=declare(
+                'connect_timeout',
+                defaults.connect_timeout,
+                'How long to try to reach the hand at the start (s).',
+                floating_point_range=between(0.1, 3600.0),
+            ),
+            command_timeout=declare(
+                'command_timeout',
+                defaults.command_timeout,
+                'Silence of this node, or of a sender of efforts, after which the servo goes off '
+                '(s).',
+                floating_point_range=between(0.05, 10.0),
+            ),
+            pose_timeout=declare(
+                'pose_timeout',
+                defaults.pose_timeout,
+                'Silence of the hand after which the servo goes off (s).',
+                floating_point_range=between(0.01, 10.0),
+            ),
+            max_temperature=declare(
+                'max_temperature',
+                defaults.max_temperature,
+                'Temperature of a motor at which the servo goes off (degrees Celsius).',
+                floating_point_range=between(30.0, 90.0),
+            ),
+            velocity_cutoff=declare(
+                'velocity_cutoff',
+                defaults.velocity_cutoff,
+                'Cut-off of the low-pass of the velocities (Hz).',
+                floating_point_range=between(1.0, 166.0),
+            ),
+            stiffness=declare(
+                'stiffness', list(defaults.stiffness), 'Proportional gains (N m/rad).'
+            ),
+            damping=declare('damping', list(defaults.damping), 'Derivative gains (N m s/rad).'),
+            torque_limits=declare(
+                'torque_limits', list(defaults.torque_limits), 'Largest torques (N m).'
+            ),
+        )
+
+    # Commands
+
+    def _take_trajectory(self, message: JointTrajectoryMessage) -> None:
+        try:
+            trajectory = parse_trajectory(message)
+        except InvalidTrajectory as error:
+            self._refuse(CONTROLLER, error)
+            return
+        self._send(Follow(trajectory, nanoseconds(message.header.stamp)))
+
+    def _take_joint_command(self, message: JointState) -> None:
+        try:
+            self._send(parse_joint_command(message))
+        except InvalidJointCommand as error:
+            self._refuse('joint_cmd', error)
+
+    def _take_name(self, message: String) -> None:
+        if message.data == 'off':
+            self._send(SwitchOff())
+        elif message.data in POSTURES:
+            self._send(GoTo(tuple(POSTURES[message.data].tolist())))
+        else:
+            known = ', '.join([*POSTURES, 'off'])
+            self._refuse('lib_cmd', ValueError(f'there is no {message.data!r}; known: {known}'))
+
+    def _send(self, command: Command) -> None:
+        self._hand.send(command)
+        self._accepted += 1
+
+    def _refuse(self, what: str, error: Exception) -> None:
+        self._rejected += 1
+        self._last_rejection = str(error)
+        self.get_logger().warning(f'{what} refused: {error}')
+
+    def _off(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        problem = self._hand.switch_off(_OFF_TIMEOUT)
+        response.success = not problem
+        response.message = problem or 'The servo is off; ~/recover switches it on.'
+        return response
+
+    def _recover(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        # Meanwhile this thread cannot say that it lives, and the servo is off.
+        problem = self._hand.recover(_RECOVERY_TIMEOUT)
+        response.success = not problem
+        response.message = problem or 'The servo is on and holds the fingers.'
+        return response
+
+    def _say_alive(self) -> None:
+        self._hand.send(Alive(self.get_clock().now().nanoseconds))
+
+    # Reports
+
+    def _take_report(self, report: HandReport) -> None:
+        """Publish a report's state and log what changed; called from the reader thread."""
+        seen, self._seen = self._seen, report
+        if report.stamp_ns > seen.stamp_ns:
+            message = JointState(name=list(HAND_JOINTS))
+            message.header.stamp = Time(nanoseconds=report.stamp_ns).to_msg()
+            message.position = list(report.positions)
+            message.velocity = list(report.velocities)
+            message.effort = list(report.efforts)
+            self._joint_states.publish(message)
+        if report.rejected > seen.rejected:
+            self.get_logger().warning(f'{CONTROLLER} refused: {report.last_rejection}')
+        if (report.mode in POWERED, report.reason) == (seen.mode in POWERED, seen.reason):
+            return
+        if report.mode in POWERED:
+            priority = '' if report.real_time_priority else ', without real-time priority'
+            self.get_logger().info(f'The servo is on, hand {report.serial}{priority}')
+        elif report.mode is HandMode.FAULT:
+            self.get_logger().error(
+                f'The servo is off: {report.reason}. Remove the cause, then call ~/recover.'
+            )
+        elif report.mode is HandMode.OFF:
+            self.get_logger().warning(report.reason)
+        elif report.reason:
+            self.get_logger().info(f'Waiting for the hand: {report.reason}')
+
+    def _diagnose(self) -> None:
+        report = self._hand.report
+        self._cycles.append((time.monotonic_ns(), report.cycles))
+        (then_ns, cycles_then), (now_ns, cycles_now) = self._cycles[0], self._cycles[-1]
+        rate = (cycles_now - cycles_then) / ((now_ns - then_ns) * 1e-9 or 1.0)
+        status = DiagnosticStatus(name='hand: can', hardware_id=report.serial or 'Allegro V4')
+        status.level, status.message = DiagnosticStatus.OK, report.mode.value
+        if report.mode is HandMode.FAULT:
+            status.level, status.message = DiagnosticStatus.ERROR, report.reason
+        elif self._hand.silence() > _SILENT_AFTER and report.mode in POWERED:
+            status.level, status.message = DiagnosticStatus.STALE, 'no news of the control process'
+        elif report.mode not in POWERED:
+            status.level = DiagnosticStatus.WARN
+            status.message = report.reason or report.mode.value
+        elif len(self._cycles) == _RATE_WINDOW and rate < _LOW_RATE:
+            status.level = DiagnosticStatus.WARN
+            status.message = f'{report.mode.value}; only {rate:.0f} cycles a second'
+        status.values = [
+            KeyValue(key=key, value=str(value))
+            for key, value in {
+                'mode': report.mode.name.lower(),
+                'reason': report.reason,
+                'cycle_rate': f'{rate:.1f}',
+                'cycle_period_p50_ms': f'{report.period_p50 * 1e3:.3f}',
+                'cycle_period_p99_ms': f'{report.period_p99 * 1e3:.3f}',
+                'cycles': report.cycles,
+                'torn_poses': report.torn_poses,
+                'foreign_frames': report.foreign_frames,
+                'hottest_motor': max(report.temperatures),
+                'firmware': f'{report.firmware:#06x}',
+                'real_time_priority': report.real_time_priority,
+                'accepted': self._accepted,
+                'rejected': self._rejected + report.rejected,
+                'last_rejection': report.last_rejection or self._last_rejection,
+            }.items()
+        ]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main() -> int:
+    """Run the node until it is told to stop; the servo is off when it ends."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    # The servo must go off before the context goes.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = None
+    try:
+        node = HandNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=SIGNAL_LATENCY)
+            node.check()
+    except (ValueError, RuntimeError) as error:
+        rclpy.logging.get_logger('hand').fatal(str(error))
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
