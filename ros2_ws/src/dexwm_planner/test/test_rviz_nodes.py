@@ -1,0 +1,64 @@
+"""RViz beside a graph, on a machine with it and on one without."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+from dexwm_planner.graph import GraphError
+from dexwm_planner.graphs import CAMERA_NAMESPACE
+from dexwm_planner.node_process import node_command
+from dexwm_planner.plan_markers import BASE_FRAME, NAMESPACES
+from dexwm_planner.plan_markers_node import TOPIC
+from dexwm_planner.rviz_nodes import rviz_nodes
+
+REMAPPINGS = ((f'{CAMERA_NAMESPACE}/image_raw', '/cam/image_raw'),)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A prefix in which there is a program called rviz2."""
+    marker = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'rviz2'
+    program = tmp_path / 'lib' / 'rviz2' / 'rviz2'
+    for path in (marker, program):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    program.chmod(0o755)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path), prepend=':')
+    return program
+
+
+def test_without_rviz_the_graph_says_what_is_missing():
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError:
+        with pytest.raises(GraphError, match='rviz:=true needs the package rviz2'):
+            rviz_nodes(())
+    else:
+        pytest.skip('RViz is installed')
+
+
+def test_rviz_is_started_with_our_configuration(installed, tmp_path):
+    markers, rviz = rviz_nodes(REMAPPINGS)
+    assert markers.executable == 'plan_markers'
+    command = node_command(rviz, tmp_path)
+    assert command[:2] == [str(installed), '-d']
+    assert Path(command[2]).is_file() and command[3] == '--ros-args'
+    assert ':='.join(REMAPPINGS[0]) in command
+
+
+def test_the_configuration_shows_what_the_nodes_publish(installed):
+    _, rviz = rviz_nodes(())
+    config = yaml.safe_load(Path(rviz.arguments[1]).read_text())
+    manager = config['Visualization Manager']
+    assert manager['Global Options']['Fixed Frame'] == BASE_FRAME
+    shown = {each['Name']: each for each in manager['Displays']}
+    assert shown['Plan']['Topic']['Value'] == TOPIC
+    assert set(shown['Plan']['Namespaces']) == set(NAMESPACES)
+    assert shown['Camera']['Topic']['Value'] == f'{CAMERA_NAMESPACE}/image_raw'
+    assert shown['Predicted keypoints']['Topic']['Value'] == '/planner/overlay'
+    # Latched topics are missed by who does not ask for what was said before.
+    for name in ('Plan', 'Predicted keypoints'):
+        assert shown[name]['Topic']['Durability Policy'] == 'Transient Local'
+    assert 'dexwm_rviz/DexWM' in [panel['Class'] for panel in config['Panels']]
