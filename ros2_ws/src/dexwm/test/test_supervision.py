@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from dexwm.control.clock_watch import ClockWatch
 from dexwm.control.joint_state_buffer import JointStateBuffer
 from dexwm.control.motion import Phase
+from dexwm.control.motion_gate import Fault, GateState
 from dexwm.control.outcome import Outcome, PlanRefused
 from dexwm.control.supervision import MotionSupervisor
 from dexwm.control.timing import time_waypoints
@@ -17,8 +19,10 @@ TOLERANCE = np.where(np.arange(23) < 7, 0.1, np.inf)
 class Bench:
     """A robot that follows perfectly, plus an offset, and reports every 10 ms."""
 
-    def __init__(self, watch=lambda now_ns: None):
-        self.supervisor = MotionSupervisor(LIMITS, TOLERANCE, 0.1, watch=watch)
+    def __init__(self, *watches, latching=False):
+        self.supervisor = MotionSupervisor(
+            LIMITS, TOLERANCE, 0.1, watches=watches, latching=latching
+        )
         self.now = EPOCH
         self.offset = np.zeros(23)
         self.silent = False
@@ -134,7 +138,7 @@ def test_halt_stops_and_refuses_until_resume():
     assert execution.outcome is Outcome.STOPPED
     with pytest.raises(PlanRefused, match='stopped by a person'):
         bench.start(goal())
-    bench.supervisor.resume()
+    assert bench.supervisor.gate.resume(bench.now) == ''
     assert bench.supervisor.tick(bench.now) is None
     again = bench.start(goal())
     bench.run(4.0)
@@ -143,15 +147,82 @@ def test_halt_stops_and_refuses_until_resume():
 
 def test_watch_stops_and_refuses():
     lost = []
-    bench = Bench(watch=lambda now_ns: lost[0] if lost else None)
+    bench = Bench(lambda now_ns: lost[0] if lost else None)
     execution = bench.start(goal())
     bench.run(1.0)
-    lost.append((Outcome.NO_CONTROLLER, 'the arm controller is gone'))
+    lost.append(Fault(Outcome.NO_CONTROLLER, 'the arm controller is gone'))
     bench.run(0.5)
     assert execution.outcome is Outcome.NO_CONTROLLER
     assert execution.reason == 'the arm controller is gone'
     with pytest.raises(PlanRefused, match='NO_CONTROLLER'):
         bench.start(goal())
+
+
+def test_a_latching_gate_keeps_the_robot_stopped_after_the_cause_is_gone():
+    bench = Bench(latching=True)
+    execution = bench.start(goal())
+    bench.run(1.0)
+    bench.silent = True
+    bench.run(0.6)
+    assert execution.outcome is Outcome.STALE_STATE
+    gate = bench.supervisor.gate
+    assert gate.resume(bench.now).startswith('still: the joint state of')
+    bench.silent = False
+    bench.run(0.3)
+    assert gate.state(moving=False) is GateState.STOPPED
+    with pytest.raises(PlanRefused, match=r'STOPPED: .*joint state.*call ~/resume'):
+        bench.start(goal())
+    assert gate.resume(bench.now) == ''
+    again = bench.start(goal())
+    bench.run(4.0)
+    assert again.outcome is Outcome.SUCCESSFUL
+
+
+def test_after_a_clock_jump_nothing_is_sent_and_the_next_motion_begins_where_the_robot_is():
+    jump = [0]
+    clock = ClockWatch(lambda: bench.now, lambda: bench.now - jump[0], 0.1)
+    bench = Bench(lambda now_ns: clock(now_ns))
+    execution = bench.start(goal())
+    bench.run(1.0)
+    jump[0] = 10_000 * MS
+    bench.now += jump[0]
+    assert bench.supervisor.tick(bench.now) is None
+    bench.supervisor.tick(bench.now)
+    assert execution.outcome is Outcome.STALE_STATE
+    assert 'jumped by +10.00 s' in execution.reason
+    bench.offset[0] = 0.05
+    bench.report()
+    assert bench.supervisor.gate.resume(bench.now) == ''
+    splice = bench.supervisor.splice_point(bench.now, 0.1)
+    assert splice.state.positions[0] == pytest.approx(HOME[0] + 0.05)
+
+
+def test_after_a_recovery_the_next_motion_begins_where_the_robot_is():
+    bench = Bench()
+    bench.start(goal())
+    bench.run(4.0)
+    bench.offset[0] = 0.05
+    bench.report()
+    assert bench.supervisor.splice_point(bench.now, 0.1).state.positions[0] == goal()[0]
+    bench.supervisor.gate.begin_recovery()
+    bench.supervisor.end_recovery('')
+    assert bench.supervisor.resume(bench.now) == ''
+    splice = bench.supervisor.splice_point(bench.now, 0.1)
+    assert splice.state.positions[0] == pytest.approx(goal()[0] + 0.05)
+
+
+def test_the_first_motion_begins_where_controllers_hold_the_hand():
+    bench = Bench()
+    references = HOME.copy()
+    references[[0, 9]] += 0.4
+    bench.supervisor.observe_references([*JOINTS, 'other'], [*references, 1.0])
+    commanded = bench.supervisor.commanded(bench.now)
+    # An arm that is 0.4 rad from its reference is not held by it.
+    assert commanded[0] == HOME[0] and commanded[9] == references[9]
+    splice = bench.supervisor.splice_point(bench.now, 0.1)
+    np.testing.assert_array_equal(splice.state.positions, commanded)
+    with pytest.raises(ValueError, match='1 joint names but 0 positions'):
+        bench.supervisor.observe_references(['joint_0.0'], [])
 
 
 def buffer():

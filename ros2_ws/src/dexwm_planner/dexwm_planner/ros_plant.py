@@ -16,9 +16,11 @@ from rclpy.node import Node
 from rclpy.task import Future
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from dexwm.planning.mpc import PlantError
+from dexwm.planning.grip import keep_grip
+from dexwm.planning.mpc import MotionRefused, PlantError
 from dexwm.planning.observation import Observation, ObservationError
-from dexwm.robot.joints import JOINTS
+from dexwm.robot.joints import JOINTS, robot_limits
+from dexwm_planner.commanded_joints import CommandedJoints
 from dexwm_planner.planner_inputs import Inputs, PlannerInputs, StaleInputError
 
 ACTION = '/trajectory/execute_plan'
@@ -27,10 +29,15 @@ _POLL = 0.02
 _ANSWER_TIMEOUT = 5.0
 _STALE_ATTEMPTS = 3
 _RETRY_PAUSE = 1.0
+_ANOTHER_PLAN_MAY_DO = (ExecutePlan.Result.COLLISION, ExecutePlan.Result.LIMITS)
 
 
 class ExecutionError(PlantError):
     """A motion that was refused or did not end well."""
+
+
+class RefusedError(ExecutionError, MotionRefused):
+    """A motion that was refused for where it goes; the robot did not move."""
 
 
 class RosPlant:
@@ -48,6 +55,8 @@ class RosPlant:
         T_base_from_camera: NDArray[np.float64],
         execute_timeout: float,
         should_stop: Callable[[], bool],
+        commanded: CommandedJoints,
+        grips: bool,
     ) -> None:
         """Takes what one task needs.
 
@@ -58,11 +67,15 @@ class RosPlant:
             T_base_from_camera: pose of the camera (4, 4), m.
             execute_timeout: longest time that a motion may take, s.
             should_stop: asked during a motion, which is cancelled if so.
+            commanded: knows where the joints are commanded to be.
+            grips: whether the hand holds something that it has to keep hold of.
         """
         self._node, self._inputs, self._client = node, inputs, client
         self._T_base_from_camera = T_base_from_camera
         self._execute_timeout = execute_timeout
         self._should_stop = should_stop
+        self._commanded, self._grips = commanded, grips
+        self._limits = robot_limits()
         self.observed: Inputs | None = None
 
     def observe(self) -> Observation:
@@ -87,18 +100,33 @@ class RosPlant:
         sent again: the robot stands, and the rest of the way begins there.
 
         Raises:
-            ExecutionError: With what the trajectory node said.
+            RefusedError: If the waypoints, or the way to them, collide or leave the limits.
+            ExecutionError: With what the trajectory node said otherwise.
         """
+        if self._grips:
+            waypoints = self._gripping(waypoints)
         for attempt in range(1, _STALE_ATTEMPTS + 1):
             result = self._execute(waypoints, what)
             if result.error_code == ExecutePlan.Result.SUCCESSFUL:
                 return
             reason = f'{what}: code {result.error_code}, {result.error_string}'
+            if result.error_code in _ANOTHER_PLAN_MAY_DO:
+                self._node.get_logger().warning(f'refused: {reason}')
+                raise RefusedError(reason)
             stale = result.error_code == ExecutePlan.Result.STALE_STATE
             if not stale or attempt == _STALE_ATTEMPTS:
                 raise ExecutionError(reason)
             self._node.get_logger().warning(f'again after {reason}')
             time.sleep(_RETRY_PAUSE)
+
+    def _gripping(self, waypoints: NDArray[np.float64]) -> NDArray[np.float64]:
+        commanded, observed = self._commanded.positions, self.observed
+        if commanded is None or observed is None:
+            raise ExecutionError(
+                'where the fingers are commanded to be is not known: is the trajectory node '
+                'running?'
+            )
+        return keep_grip(waypoints, commanded, observed.joint_positions, self._limits)
 
     def _execute(self, waypoints: NDArray[np.float64], what: str) -> ExecutePlan.Result:
         if not self._client.wait_for_server(timeout_sec=_ANSWER_TIMEOUT):

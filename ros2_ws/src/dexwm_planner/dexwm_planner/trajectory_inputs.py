@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -22,7 +23,9 @@ class TrajectoryInputs:
         node: whose names, remappings and context are used.
         heartbeats: CameraInfo topics.
         on_joint_state: called with each joint state, in the thread.
-        on_heartbeat: called with the topic (as given) of each heartbeat, in the thread.
+        on_reference: called with each joint state that tells where controllers hold the joints.
+        on_heartbeat: called with the topic (as given) and message of each heartbeat.
+        on_diagnostics: called with the diagnostics of all nodes.
     """
 
     def __init__(
@@ -30,7 +33,9 @@ class TrajectoryInputs:
         node: Node,
         heartbeats: Sequence[str],
         on_joint_state: Callable[[JointState], None],
-        on_heartbeat: Callable[[str], None],
+        on_reference: Callable[[JointState], None],
+        on_heartbeat: Callable[[str, CameraInfo], None],
+        on_diagnostics: Callable[[DiagnosticArray], None],
     ):
         self._node = Node(
             f'_{node.get_name()}_inputs',
@@ -40,19 +45,16 @@ class TrajectoryInputs:
             start_parameter_services=False,
             enable_rosout=False,
         )
-        self._node.create_subscription(
-            JointState,
-            node.resolve_topic_name('/joint_states'),
-            on_joint_state,
-            qos_profile_sensor_data,
-        )
+
+        def listen(kind: type, topic: str, callback: Callable[..., None]) -> None:
+            name = node.resolve_topic_name(topic)
+            self._node.create_subscription(kind, name, callback, qos_profile_sensor_data)
+
+        listen(JointState, '/joint_states', on_joint_state)
+        listen(JointState, '/desired_joint_states', on_reference)
+        listen(DiagnosticArray, '/diagnostics', on_diagnostics)
         for topic in heartbeats:
-            self._node.create_subscription(
-                CameraInfo,
-                node.resolve_topic_name(topic),
-                lambda _, name=topic: on_heartbeat(name),
-                qos_profile_sensor_data,
-            )
+            listen(CameraInfo, topic, lambda message, name=topic: on_heartbeat(name, message))
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name='inputs', daemon=True)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import rclpy
 from dexwm_msgs.action import ExecutePlan
+from dexwm_msgs.msg import MotionState
+from dexwm_msgs.srv import ConfirmPlan
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -19,11 +21,19 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import JointState
-from std_srvs.srv import Trigger
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, JointState
+from std_srvs.srv import SetBool, Trigger
 
+from dexwm.control.clock_watch import ClockWatch
+from dexwm.control.confirmation import Answer, Confirmation
+from dexwm.control.driver_watch import DriverWatch
+from dexwm.control.heartbeat_watch import HeartbeatWatch
+from dexwm.control.keep_out_watch import KeepOutWatch
 from dexwm.control.motion import Chunk, MotionConfig, Phase, SpliceMissed
+from dexwm.control.motion_gate import Fault
 from dexwm.control.outcome import Outcome, PlanRefused
 from dexwm.control.plan_checks import PlanChecker, Waypoints
 from dexwm.control.supervision import Execution, MotionSupervisor
@@ -35,9 +45,13 @@ from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
 from dexwm_franka_bringup.description import MeshesNotFoundError, robot_description
 from dexwm_planner.command_output import CommandOutput, TopicOutput
 from dexwm_planner.follow_joint_trajectory_output import FollowJointTrajectoryOutput
+from dexwm_planner.franka_ros2_arm import STATUS, FrankaRos2Arm
+from dexwm_planner.recovery import FciRecovery, NoRecovery, Recovery, RecoveryError
 from dexwm_planner.trajectory_inputs import TrajectoryInputs
 from dexwm_planner.trajectory_parameters import (
     FOLLOW_JOINT_TRAJECTORY,
+    RECOVERY_BY_FCI_NODE,
+    RECOVERY_BY_FRANKA_ROS2,
     TrajectoryConfigError,
     TrajectoryParameters,
 )
@@ -50,7 +64,9 @@ _SPLICE_RESERVE = 0.02
 _SETTLE_TIMEOUT = 3.0
 _SHUTDOWN_TIMEOUT = 3.0
 # Every goal that waits or is executed has a thread; refused and preempted ones leave soon.
-_EXECUTOR_THREADS = 8
+_EXECUTOR_THREADS = 10
+_KEEP_OUT_PERIOD = 0.1
+_LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class TrajectoryNode(Node):
@@ -59,6 +75,11 @@ class TrajectoryNode(Node):
     The motion is streamed by a thread of its own, which waits for no callback: only the short
     lock around the supervisor is shared. Planning and collision checks happen in the goal's
     thread, outside of that lock.
+
+    It is also where the decision is taken whether anything may move (`MotionGate`), for what is
+    not sent here does not move: a node in between could only add a way to be late. Whatever
+    closes the gate ramps the robot down; `~/stop`, `~/emergency_stop`, `~/resume`, `~/recover`
+    and `~/confirm` are a person's; `~/state` and `/diagnostics` tell the reason.
 
     Raises:
         TrajectoryConfigError: where the parameters ask for what can never work.
@@ -73,18 +94,41 @@ class TrajectoryNode(Node):
         tolerance = np.empty(len(JOINTS))
         tolerance[ARM] = settings.tracking_tolerance_arm
         tolerance[HAND] = settings.tracking_tolerance_hand
-        self._checker = PlanChecker(
-            limits, margin, settings.max_first_step, self._make_collision_checker()
-        )
+        checker, _ = self._make_collision_checker(settings.clearance)
+        self._checker = PlanChecker(limits, margin, settings.max_first_step, checker)
         self._output = self._make_output(tolerance)
-        self._heartbeats: dict[str, int] = dict.fromkeys(settings.heartbeats, 0)
+        self._heartbeats = HeartbeatWatch(settings.heartbeats, settings.heartbeat_timeout)
+        drivers = list(settings.drivers)
+        if settings.recovery == RECOVERY_BY_FRANKA_ROS2:
+            drivers.append(STATUS)
+        self._drivers = DriverWatch(drivers, settings.driver_timeout)
+        self._confirmation = Confirmation(settings.confirm_timeout)
+        measured_checker, boxes = self._make_collision_checker(0.0)
         horizon = self._output.horizon or settings.chunk_horizon
         self._supervisor = MotionSupervisor(
             limits,
             tolerance,
             settings.joint_state_timeout,
             MotionConfig(horizon, settings.lead),
-            self._watch,
+            (
+                ClockWatch(
+                    self._now_ns,
+                    time.monotonic_ns,
+                    settings.clock_tolerance,
+                    may_lag=self.get_parameter('use_sim_time').value,
+                ),
+                self._drivers,
+                KeepOutWatch(
+                    measured_checker,
+                    boxes,
+                    lambda: self._supervisor.joint_states.positions,
+                    settings.keep_out_depth,
+                    _KEEP_OUT_PERIOD,
+                ),
+                self._controllers_problem,
+                self._heartbeats,
+            ),
+            settings.hold_after_fault,
         )
         self._lock = threading.RLock()
         self._planning = threading.Lock()
@@ -94,6 +138,7 @@ class TrajectoryNode(Node):
         self._started_goal = 0
         self._last: Execution | None = None
         self._last_report = ''
+        self._told: tuple[int, str, bool, str] | None = None
         self._tick_gaps: deque[float] = deque(maxlen=1200)
         self._stop_thread = threading.Event()
         self._thread = threading.Thread(target=self._stream, name='stream', daemon=True)
@@ -104,12 +149,14 @@ class TrajectoryNode(Node):
             f'{settings.hand_controller}, speed scale {settings.speed_scale:g}'
         )
 
-    def _make_collision_checker(self) -> CollisionChecker:
+    def _make_collision_checker(self, clearance: float) -> tuple[CollisionChecker, frozenset[str]]:
+        """A checker, and the names of the cell's boxes in it."""
         settings = self._settings
         try:
             cell = load_cell_config(settings.cell_config or None)
             urdf = settings.robot_description or robot_description(cell)
-            return CollisionChecker.from_urdf(urdf, cell.boxes, clearance=settings.clearance)
+            checker = CollisionChecker.from_urdf(urdf, cell.boxes, clearance=clearance)
+            return checker, frozenset(box.name for box in cell.boxes)
         except (
             CellConfigError,
             CollisionModelError,
@@ -132,14 +179,43 @@ class TrajectoryNode(Node):
             return FollowJointTrajectoryOutput(self, controllers, finite)
         return TopicOutput(self, controllers)
 
+    def _make_recovery(self) -> Recovery:
+        if self._settings.recovery == RECOVERY_BY_FCI_NODE:
+            return FciRecovery(self)
+        if self._settings.recovery == RECOVERY_BY_FRANKA_ROS2:
+            arm = self._settings.arm_controller
+            return FrankaRos2Arm(
+                self, arm, lambda level, message: self._on_driver(STATUS, level, message)
+            )
+        return NoRecovery()
+
     def _create_interfaces(self) -> None:
+        self._state = self.create_publisher(MotionState, '~/state', _LATCHED)
+        self._commanded = self.create_publisher(JointState, '~/commanded', _LATCHED)
+        self._recovery = self._make_recovery()
         self._inputs = TrajectoryInputs(
-            self, list(self._heartbeats), self._on_joint_state, self._on_heartbeat
+            self,
+            self._settings.heartbeats,
+            self._on_joint_state,
+            self._on_reference,
+            self._on_heartbeat,
+            self._on_diagnostics,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         services = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, '~/stop', self._on_stop, callback_group=services)
         self.create_service(Trigger, '~/resume', self._on_resume, callback_group=services)
+        self.create_service(
+            SetBool, '~/emergency_stop', self._on_emergency_stop, callback_group=services
+        )
+        self.create_service(ConfirmPlan, '~/confirm', self._on_confirm, callback_group=services)
+        # It takes seconds; stopping may not wait for it.
+        self.create_service(
+            Trigger,
+            '~/recover',
+            self._on_recover,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
         self.create_timer(
             _DIAGNOSTICS_PERIOD, self._report, callback_group=MutuallyExclusiveCallbackGroup()
         )
@@ -172,24 +248,37 @@ class TrajectoryNode(Node):
                 f'a malformed joint state is ignored: {error}', throttle_duration_sec=5.0
             )
 
-    def _on_heartbeat(self, topic: str) -> None:
-        self._heartbeats[topic] = self._now_ns()
+    def _on_reference(self, message: JointState) -> None:
+        try:
+            with self._lock:
+                self._supervisor.observe_references(message.name, message.position)
+        except ValueError as error:
+            self.get_logger().warning(
+                f'a malformed reference is ignored: {error}', throttle_duration_sec=5.0
+            )
 
-    def _watch(self, now_ns: int) -> tuple[Outcome, str] | None:
-        """Why no motion may go on, besides the joint states."""
+    def _on_heartbeat(self, topic: str, message: CameraInfo) -> None:
+        with self._lock:
+            self._heartbeats.observe(topic, nanoseconds(message.header.stamp), self._now_ns())
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._on_driver(status.name, int.from_bytes(status.level), status.message)
+
+    def _on_driver(self, name: str, level: int, message: str) -> None:
+        with self._lock:
+            now_ns = self._now_ns()
+            if self._drivers.observe(name, level, message, now_ns):
+                # At once: the next tick may be 50 ms away.
+                self._send(self._supervisor.tick(now_ns))
+
+    def _controllers_problem(self, now_ns: int) -> Fault | None:
         missing = self._output.missing()
         if missing:
-            return Outcome.NO_CONTROLLER, missing
-        for topic, last_ns in self._heartbeats.items():
-            silence = (now_ns - last_ns) * 1e-9
-            if silence > self._settings.heartbeat_timeout:
-                said = f'was silent for {silence:.2f} s' if last_ns else 'never came'
-                return (
-                    Outcome.STALE_STATE,
-                    f'{topic} {said}; start its node, or take it out of the parameter heartbeats',
-                )
+            return Fault(Outcome.NO_CONTROLLER, missing)
         # A failure is that of the motion under way; the next one begins afresh.
-        return self._output.failure() if self._supervisor.current is not None else None
+        failure = self._output.failure() if self._supervisor.current is not None else None
+        return Fault(*failure) if failure is not None else None
 
     # The stream
 
@@ -206,12 +295,54 @@ class TrajectoryNode(Node):
             with self._lock:
                 chunk = self._supervisor.tick(self._now_ns())
                 self._send(chunk)
+            self._tell()
             now = time.monotonic()
             if chunk is not None and last_sent is not None:
                 self._tick_gaps.append(now - last_sent)
             last_sent = None if chunk is None else now
             due = max(due + period, now)
             self._stop_thread.wait(due - now)
+
+    def _tell(self, always: bool = False) -> None:
+        """Publish the state if it changed, or in any case; in the stream's thread and a timer."""
+        with self._lock:
+            now_ns = self._now_ns()
+            state = self._motion_state(now_ns)
+            key = (state.state, state.reason, state.moving, state.confirm_plan_id)
+            # A reason may hold a time that grows: only its beginning tells it from others.
+            key = (key[0], key[1][:40], *key[2:])
+            told, self._told = self._told, key
+            commanded = self._supervisor.commanded(now_ns)
+            if not always and key == told:
+                return
+            self._state.publish(state)
+        if told is not None and told[0] != key[0]:
+            self.get_logger().warning(_in_words(state))
+        if np.isfinite(commanded).all():
+            positions = JointState(name=list(JOINTS), position=commanded.tolist())
+            positions.header.stamp = state.header.stamp
+            self._commanded.publish(positions)
+        if told is not None and told[:2] != key[:2] and not always:
+            self._diagnostics.publish(self._diagnosis())
+
+    def _motion_state(self, now_ns: int) -> MotionState:
+        supervisor = self._supervisor
+        moving = supervisor.streamer.phase(now_ns) is not Phase.IDLE
+        fault = supervisor.gate.check(now_ns, supervisor.current is not None)
+        message = MotionState(
+            state=int(supervisor.gate.state(moving)),
+            reason=fault.reason if fault is not None else '',
+            moving=moving,
+        )
+        message.header.stamp = Time(nanoseconds=now_ns).to_msg()
+        question = self._confirmation.pending(time.monotonic_ns())
+        if question is not None:
+            message.confirm_plan_id = question.plan_id
+            message.confirm_task = question.task
+            message.confirm_waypoints = question.waypoints
+            left = (question.expires_ns - time.monotonic_ns()) * 1e-9
+            message.confirm_seconds_left = max(0.0, left)
+        return message
 
     # Goals
 
@@ -229,6 +360,8 @@ class TrajectoryNode(Node):
 
     def _run(self, goal: ServerGoalHandle, ticket: int) -> ExecutePlan.Result:
         try:
+            if self._settings.confirm:
+                self._wait_for_a_person(goal, ticket)
             with self._planning:
                 execution = self._begin(goal, ticket)
         except PlanRefused as refusal:
@@ -239,6 +372,45 @@ class TrajectoryNode(Node):
             return result
         self._follow(goal, execution)
         return self._result(goal, execution)
+
+    def _wait_for_a_person(self, goal: ServerGoalHandle, ticket: int) -> None:
+        """Ask whether the plan may be executed, and wait for the answer.
+
+        Raises:
+            PlanRefused: if it may not, or nobody says so in time.
+        """
+        plan_id = bytes(goal.goal_id.uuid).hex()
+        plan = goal.request.plan
+        self._waypoints(goal.request)
+        with self._lock:
+            self._supervisor.check_ready(self._now_ns())
+            self._confirmation.ask(plan_id, plan.task, len(plan.waypoints), time.monotonic_ns())
+        self.get_logger().info(f'the plan {plan_id} ({plan.task}) waits for ~/confirm')
+        try:
+            while True:
+                with self._lock:
+                    answer = self._confirmation.look(plan_id, time.monotonic_ns())
+                    superseded = self._goals > ticket
+                    latched = self._supervisor.gate.latched
+                if answer is Answer.ACCEPTED:
+                    return
+                if goal.is_cancel_requested:
+                    raise PlanRefused(Outcome.STOPPED, 'cancelled before it was confirmed')
+                if latched is not None:
+                    raise PlanRefused(Outcome.STOPPED, latched.reason)
+                if superseded:
+                    raise PlanRefused(Outcome.PREEMPTED, 'another plan came before an answer')
+                if answer is Answer.EXPIRED:
+                    raise PlanRefused(
+                        Outcome.REFUSED,
+                        f'nobody confirmed the plan within {self._settings.confirm_timeout:g} s',
+                    )
+                if answer is not Answer.WAITING:
+                    raise PlanRefused(Outcome.REFUSED, 'a person declined the plan')
+                time.sleep(_GOAL_POLL)
+        finally:
+            with self._lock:
+                self._confirmation.withdraw(plan_id)
 
     def _begin(self, goal: ServerGoalHandle, ticket: int) -> Execution:
         """Plan from where the robot will be, and start.
@@ -375,11 +547,59 @@ class TrajectoryNode(Node):
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         with self._lock:
-            halted = self._supervisor.halted
-            self._supervisor.resume()
-        response.success = True
-        response.message = 'plans are accepted again' if halted else 'was not stopped'
+            latched = self._supervisor.gate.latched
+            problem = self._supervisor.resume(self._now_ns())
+        response.success = not problem
+        if problem:
+            response.message = f'not resumed, {problem}'
+        else:
+            response.message = 'plans are accepted again' if latched else 'was not stopped'
         self.get_logger().info(response.message)
+        return response
+
+    def _on_emergency_stop(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        response.success = True
+        if request.data:
+            reason = 'the emergency stop is engaged; release it, then call ~/resume'
+            with self._lock:
+                self._send(self._supervisor.emergency_stop(reason, self._now_ns()))
+            self.get_logger().error(reason)
+            response.message = reason
+            return response
+        with self._lock:
+            self._supervisor.gate.release()
+        response.message = 'released; plans are refused until ~/resume'
+        self.get_logger().warning(f'emergency stop: {response.message}')
+        return response
+
+    def _on_recover(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            moving = self._supervisor.streamer.phase(self._now_ns()) is not Phase.IDLE
+            problem = 'the robot moves; stop it first' if moving else ''
+            problem = problem or self._supervisor.gate.begin_recovery()
+        if not problem:
+            try:
+                self._recovery.recover()
+            except RecoveryError as error:
+                problem = str(error)
+            with self._lock:
+                self._supervisor.end_recovery(problem)
+        response.success = not problem
+        response.message = problem or 'recovered; nothing moves until ~/resume'
+        say = self.get_logger().error if problem else self.get_logger().warning
+        say(response.message)
+        return response
+
+    def _on_confirm(
+        self, request: ConfirmPlan.Request, response: ConfirmPlan.Response
+    ) -> ConfirmPlan.Response:
+        with self._lock:
+            response.message = self._confirmation.answer(
+                request.plan_id, request.accept, time.monotonic_ns()
+            )
+        response.success = not response.message
         return response
 
     def halt(self, reason: str) -> None:
@@ -407,6 +627,7 @@ class TrajectoryNode(Node):
         for thread in (self._thread, self._inputs):
             if not thread.is_alive():
                 raise RuntimeError('a thread of the node ended; see the error above')
+        self._tell(always=True)
         self._diagnostics.publish(self._diagnosis())
 
     def _diagnosis(self) -> DiagnosticArray:
@@ -414,18 +635,21 @@ class TrajectoryNode(Node):
             now_ns = self._now_ns()
             phase = self._supervisor.streamer.phase(now_ns)
             late = self._supervisor.streamer.late_ticks
-            halted = self._supervisor.halted
-            stale = self._supervisor.joint_states.problem(now_ns)
-            watched = self._watch(now_ns)
-        problem = halted or stale or (watched[1] if watched else '')
+            state = self._motion_state(now_ns)
+        level = DiagnosticStatus.OK
+        if state.reason:
+            level = DiagnosticStatus.WARN
+        if state.state != MotionState.RUN:
+            level = DiagnosticStatus.ERROR
         status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+            level=level,
             name='trajectory: motion',
-            message=problem or phase.value,
+            message=state.reason or phase.value,
             hardware_id=self._settings.arm_controller,
         )
         gaps = np.array(self._tick_gaps) * 1e3
         values = {
+            'state': _STATES[state.state],
             'phase': phase.value,
             'last_result': self._last_report or 'none',
             'speed_scale': f'{self._settings.speed_scale:g}',
@@ -451,6 +675,18 @@ class TrajectoryNode(Node):
         self._inputs.close()
         self._action_server.destroy()
         super().destroy_node()
+
+
+_STATES = {
+    MotionState.RUN: 'run',
+    MotionState.STOPPING: 'stopping',
+    MotionState.STOPPED: 'stopped',
+    MotionState.RECOVERING: 'recovering',
+}
+
+
+def _in_words(state: MotionState) -> str:
+    return f'{_STATES[state.state]}{": " if state.reason else ""}{state.reason}'
 
 
 def _on_signals(callback: Callable[[], None]) -> None:

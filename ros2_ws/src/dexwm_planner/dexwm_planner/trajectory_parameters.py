@@ -12,6 +12,12 @@ FOLLOW_JOINT_TRAJECTORY = 'follow_joint_trajectory'
 COMMAND_INTERFACES = (STREAMING, FOLLOW_JOINT_TRAJECTORY)
 """What the parameter `command_interface` may be."""
 
+NO_RECOVERY = 'none'
+RECOVERY_BY_FCI_NODE = 'fci'
+RECOVERY_BY_FRANKA_ROS2 = 'franka_ros2'
+RECOVERIES = (NO_RECOVERY, RECOVERY_BY_FCI_NODE, RECOVERY_BY_FRANKA_ROS2)
+"""What the parameter `recovery` may be."""
+
 
 class TrajectoryConfigError(ValueError):
     """The parameters ask for what can never work."""
@@ -38,6 +44,14 @@ class TrajectoryParameters:
         joint_state_timeout: age of joint states at which a motion stops, s.
         heartbeats: topics that must keep coming during a motion.
         heartbeat_timeout: silence on one of them at which a motion stops, s.
+        drivers: names of the diagnostic statuses of drivers that must be well.
+        driver_timeout: time without such a status at which a motion stops, s.
+        clock_tolerance: jump of the clock at which a motion stops, s.
+        keep_out_depth: how deep a measured body may be in one of the cell's boxes, m.
+        hold_after_fault: whether a motion that a fault ended needs ~/resume before the next.
+        confirm: whether a person confirms each execution.
+        confirm_timeout: how long the question stands, s.
+        recovery: how the arm is recovered, one of `RECOVERIES`.
         robot_description: URDF; empty for the package dexwm_franka_bringup's.
         cell_config: path of the cell's YAML file; empty for that package's.
 
@@ -114,6 +128,38 @@ class TrajectoryParameters:
         self.heartbeat_timeout = self._real(
             'heartbeat_timeout', 0.3, 0.05, 10.0, 'silence on one that stops a motion, s'
         )
+        self.drivers: list[str] = [
+            name
+            for name in self._declare(
+                'drivers', [''], 'names of diagnostic statuses that must not be errors; [""]: none'
+            )
+            if name
+        ]
+        self.driver_timeout = self._real(
+            'driver_timeout', 2.5, 0.1, 60.0, 'silence of a driver that stops a motion, s'
+        )
+        self.clock_tolerance = self._real(
+            'clock_tolerance', 0.1, 0.02, 10.0, 'jump of the clock that stops a motion, s'
+        )
+        self.keep_out_depth = self._real(
+            'keep_out_depth', 0.01, 0.001, 0.5, 'depth in a box of the cell that stops, m'
+        )
+        self.hold_after_fault = bool(
+            self._declare(
+                'hold_after_fault', True, 'a motion that a fault ended needs ~/resume after it'
+            )
+        )
+        self.confirm = bool(
+            self._declare('confirm', False, 'a person confirms each execution by ~/confirm')
+        )
+        self.confirm_timeout = self._real(
+            'confirm_timeout', 30.0, 1.0, 600.0, 'how long a plan waits to be confirmed, s'
+        )
+        self.recovery = self._text('recovery', NO_RECOVERY, ' or '.join(RECOVERIES))
+        if self.recovery not in RECOVERIES:
+            raise TrajectoryConfigError(
+                f'recovery is {" or ".join(RECOVERIES)}, not {self.recovery!r}'
+            )
         self.robot_description = self._text(
             'robot_description', '', "URDF with meshes; empty: dexwm_franka_bringup's"
         )

@@ -15,7 +15,6 @@ from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from dexwm_msgs.action import ExecutePlan
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, JointState
@@ -26,6 +25,7 @@ from dexwm.control.joint_trajectory_controller import JointTrajectoryController
 from dexwm.control.outcome import Outcome
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS, robot_limits
+from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_planner.domain import DomainLease
 
 pytestmark = pytest.mark.realtime
@@ -101,7 +101,9 @@ class Robot(Node):
                     message.header.stamp = stamp
                     reporter.publish(message)
             if count % 5 == 0 and not self.heartless:
-                self.heart.publish(CameraInfo())
+                beat = CameraInfo()
+                beat.header.stamp = self.get_clock().now().to_msg()
+                self.heart.publish(beat)
 
     def is_moving(self):
         return bool(np.abs(self.state()[2]).max() > 1e-9)
@@ -156,7 +158,7 @@ class Client:
         self.context.init(domain_id=domain)
         self.robot = Robot(self.context)
         self.node = Node('client', context=self.context)
-        self.action = ActionClient(self.node, ExecutePlan, '/trajectory/execute_plan')
+        self.action = ThreadedActionClient(self.node, ExecutePlan, '/trajectory/execute_plan')
         self.services = {
             name: self.node.create_client(Trigger, f'/trajectory/{name}')
             for name in ('stop', 'resume')
@@ -245,6 +247,8 @@ SETTINGS = {
     'speed_scale': 0.3,
     'lead': 0.1,
     'chunk_horizon': 0.3,
+    # What needs a person after a fault is tested in test_faults.py.
+    'hold_after_fault': False,
 }
 
 

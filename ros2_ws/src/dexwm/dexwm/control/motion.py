@@ -356,6 +356,16 @@ class MotionStreamer:
             self._append(piece.then(at_ns, 0.0))
         return self._chunk(now_ns)
 
+    def abandon(self) -> None:
+        """Send nothing more, and forget what was commanded.
+
+        What the controllers have ends at rest by itself. The next motion begins where the joints
+        are measured.
+        """
+        self._pieces.clear()
+        self._sent_to_ns = None
+        self._generation += 1
+
     @property
     def motion(self) -> TimedMotion | None:
         """The last motion started."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from dexwm.control.joint_state_buffer import JointStateBuffer
 from dexwm.control.motion import Chunk, MotionConfig, MotionStreamer, Phase, SplicePoint
+from dexwm.control.motion_gate import Fault, MotionGate, Watch
 from dexwm.control.outcome import Outcome, PlanRefused
 from dexwm.control.timing import TimedMotion
 from dexwm.control.trajectory import Floats
@@ -63,9 +64,12 @@ class Progress:
 
 
 class MotionSupervisor:
-    """Owns the streamer: starts, splices and stops motions, and watches the inputs.
+    """Owns the streamer: starts, splices and stops motions as the gate allows.
 
     It knows no clock and no ROS. It is for one thread at a time; the caller locks.
+
+    Attributes:
+        gate: decides whether anything may move.
 
     Args:
         limits: the robot's limits; their names are the joints and their order.
@@ -73,8 +77,8 @@ class MotionSupervisor:
             infinite for joints that are meant to be held back, such as grasping fingers.
         joint_state_timeout: age of the joint states at which a motion stops (s).
         config: times of the stream.
-        watch: called on every tick of a motion; returns why it cannot go on (outcome and
-            reason), or None.
+        watches: what else motion relies on; asked on every tick.
+        latching: see `MotionGate`.
     """
 
     def __init__(
@@ -83,26 +87,23 @@ class MotionSupervisor:
         tracking_tolerance: ArrayLike,
         joint_state_timeout: float,
         config: MotionConfig | None = None,
-        watch: Callable[[int], tuple[Outcome, str] | None] = lambda now_ns: None,
+        watches: Sequence[Watch] = (),
+        latching: bool = False,
     ):
         self.joint_states = JointStateBuffer(limits.names, joint_state_timeout)
         self.streamer = MotionStreamer(limits, config)
         self._tolerance = np.broadcast_to(tracking_tolerance, (len(limits.names),)).astype(float)
         self._tracking_error = np.zeros(len(limits.names))
-        self._watch = watch
+        self._references = np.full(len(limits.names), np.nan)
+        own = (self._stale, self._astray)
+        self.gate = MotionGate((*watches, *own), latching)
         self._current: Execution | None = None
         self._stopping: tuple[Outcome, str] | None = None
-        self._halted = ''
 
     @property
     def current(self) -> Execution | None:
         """The execution under way, stopping ones included."""
         return self._current
-
-    @property
-    def halted(self) -> str:
-        """Why nothing is executed until `resume`; empty if plans are welcome."""
-        return self._halted
 
     def observe(
         self, names: Sequence[str], positions: Sequence[float], stamp_ns: int, arrival_ns: int
@@ -118,26 +119,53 @@ class MotionSupervisor:
             largest = max(self._current.max_tracking_error, float(np.abs(error).max()))
             self._current.max_tracking_error = largest
 
+    def observe_references(self, names: Sequence[str], positions: Sequence[float]) -> None:
+        """Take in where controllers hold joints; others than the robot's are ignored.
+
+        A hand that holds something is commanded further than it gets. A motion that is the first
+        one must begin there, or the hand lets go.
+
+        Args:
+            names: joints.
+            positions: where their controllers want them (rad), as many.
+
+        Raises:
+            ValueError: if names and positions differ in number.
+        """
+        if len(names) != len(positions):
+            raise ValueError(f'{len(names)} joint names but {len(positions)} positions')
+        known = {name: i for i, name in enumerate(self.joint_states.names)}
+        for name, position in zip(names, positions, strict=True):
+            if name in known:
+                self._references[known[name]] = position
+
+    def commanded(self, now_ns: int) -> Floats:
+        """(n,) what the controllers were told last (rad); NaN for a joint nobody knows of.
+
+        Before the first motion, what they report to hold, or else where the joints are.
+        """
+        commanded = self.streamer.commanded(now_ns)
+        return self._held() if commanded is None else commanded.positions
+
     def check_ready(self, now_ns: int) -> None:
         """Whether a plan may be executed now.
 
         Raises:
-            PlanRefused: STOPPED, STALE_STATE, or what `watch` says.
+            PlanRefused: with what the gate says; STOPPED if it waits to be resumed.
         """
-        if self._halted:
-            raise PlanRefused(Outcome.STOPPED, self._halted)
-        problem = self.joint_states.problem(now_ns)
-        if problem:
-            raise PlanRefused(Outcome.STALE_STATE, problem)
-        watched = self._watch(now_ns)
-        if watched is not None:
-            raise PlanRefused(*watched)
+        fault = self.gate.check(now_ns, self._current is not None)
+        if self.gate.latched is not None:
+            reason = self.gate.latched.reason
+            advice = '' if '~/resume' in reason else '; call ~/resume to accept plans again'
+            raise PlanRefused(Outcome.STOPPED, reason + advice)
+        if fault is not None:
+            raise PlanRefused(fault.outcome, fault.reason)
 
     def splice_point(self, now_ns: int, lead: float) -> SplicePoint:
         """Where a new motion can begin; see `MotionStreamer.splice_point`."""
-        return self.streamer.splice_point(
-            now_ns, self.joint_states.positions, self._tolerance, lead
-        )
+        known = self.streamer.commanded(now_ns) is not None
+        positions = self.joint_states.positions if known else self._held()
+        return self.streamer.splice_point(now_ns, positions, self._tolerance, lead)
 
     def start(
         self, motion: TimedMotion, splice: SplicePoint, now_ns: int
@@ -174,27 +202,49 @@ class MotionSupervisor:
         return self.streamer.stop(now_ns)
 
     def halt(self, reason: str, now_ns: int) -> Chunk | None:
-        """Stop, and execute nothing until `resume`."""
-        self._halted = reason
+        """Stop, and execute nothing until `gate.resume`."""
+        self.gate.halt(reason)
         return self.stop(Outcome.STOPPED, reason, now_ns)
 
-    def resume(self) -> None:
-        """Welcome plans again. Nothing moves by this alone."""
-        self._halted = ''
+    def emergency_stop(self, reason: str, now_ns: int) -> Chunk | None:
+        """Stop, and execute nothing until `gate.release` and `gate.resume`."""
+        self.gate.emergency_stop(reason)
+        return self.stop(Outcome.STOPPED, reason, now_ns)
+
+    def resume(self, now_ns: int) -> str:
+        """Open the gate, see `MotionGate.resume`.
+
+        Controllers that failed or were recovered have forgotten what they were told: the next
+        motion begins where the joints are.
+        """
+        latched = self.gate.latched
+        problem = self.gate.resume(now_ns)
+        if latched is not None and not problem and latched.outcome is Outcome.NO_CONTROLLER:
+            self._abandon()
+        return problem
+
+    def end_recovery(self, problem: str) -> None:
+        """End a recovery, see `MotionGate.end_recovery`."""
+        self.gate.end_recovery(problem)
+        self._abandon()
 
     def tick(self, now_ns: int) -> Chunk | None:
         """Watch over the motion; returns what to send now, if anything.
 
         Once the robot rests, the execution has its outcome and is no longer `current`.
         """
+        moves = self._current is not None and self._stopping is None
+        fault = self.gate.check(now_ns, moves)
+        if fault is not None and fault.abandon:
+            if moves:
+                self._stopping = (fault.outcome, fault.reason)
+            self._abandon()
         phase = self.streamer.phase(now_ns)
         if phase is Phase.IDLE:
             self._finish(now_ns)
             return None
-        if phase is Phase.MOVING and self._stopping is None:
-            problem = self._problem(now_ns)
-            if problem is not None:
-                return self.stop(*problem, now_ns)
+        if phase is Phase.MOVING and moves and fault is not None:
+            return self.stop(fault.outcome, fault.reason, now_ns)
         return self.streamer.tick(now_ns)
 
     def progress(self, now_ns: int) -> Progress | None:
@@ -212,20 +262,35 @@ class MotionSupervisor:
             self._tracking_error.copy(),
         )
 
-    def _problem(self, now_ns: int) -> tuple[Outcome, str] | None:
-        stale = self.joint_states.problem(now_ns)
-        if stale:
-            return Outcome.STALE_STATE, f'stopped on the way: {stale}'
+    def _held(self) -> Floats:
+        measured = self.joint_states.positions
+        # A reference that is far off is not what holds the joint.
+        near = np.abs(self._references - measured) <= self._tolerance
+        return np.where(near, self._references, measured)
+
+    def _abandon(self) -> None:
+        self.streamer.abandon()
+        self._tracking_error[:] = 0.0
+
+    def _stale(self, now_ns: int) -> Fault | None:
+        problem = self.joint_states.problem(now_ns)
+        if problem and self._current is not None:
+            problem = f'stopped on the way: {problem}'
+        return Fault(Outcome.STALE_STATE, problem) if problem else None
+
+    def _astray(self, now_ns: int) -> Fault | None:
+        if self._current is None or now_ns <= self._current.start_ns:
+            return None
         excess = np.abs(self._tracking_error) - self._tolerance
-        if excess.max() > 0.0 and self._current is not None and now_ns > self._current.start_ns:
-            i = int(excess.argmax())
-            return (
-                Outcome.TRACKING,
-                f'{self.joint_states.names[i]} is {abs(self._tracking_error[i]):.3f} rad from '
-                f'where it should be, at most {self._tolerance[i]} rad are allowed; see whether '
-                'something blocks it and whether its controller runs',
-            )
-        return self._watch(now_ns)
+        if excess.max() <= 0.0:
+            return None
+        i = int(excess.argmax())
+        return Fault(
+            Outcome.TRACKING,
+            f'{self.joint_states.names[i]} is {abs(self._tracking_error[i]):.3f} rad from '
+            f'where it should be, at most {self._tolerance[i]} rad are allowed; see whether '
+            'something blocks it and whether its controller runs',
+        )
 
     def _finish(self, now_ns: int) -> None:
         if self._current is None:

@@ -1,0 +1,159 @@
+"""The one place that decides whether the robot may move."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dexwm.control.outcome import Outcome
+
+
+class GateState(enum.IntEnum):
+    """What the gate allows; the numbers are those of the message dexwm_msgs/MotionState."""
+
+    RUN = 0
+    STOPPING = 1
+    STOPPED = 2
+    RECOVERING = 3
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why no motion may begin or go on.
+
+    Attributes:
+        outcome: what it makes of the motion that it ends.
+        reason: in words, with what to do about it.
+        latches: whether the robot stays stopped until a person resumes, whatever the gate's own
+            rule; else the gate's rule counts.
+        abandon: whether nothing more may be sent: what the controllers have ends at rest, and
+            what was commanded since is not known.
+    """
+
+    outcome: Outcome
+    reason: str
+    latches: bool = False
+    abandon: bool = False
+
+
+Watch = Callable[[int], Fault | None]
+"""Looks at one thing that motion relies on, given the time (ns)."""
+
+
+class MotionGate:
+    """Asks all watches, remembers why it closed, and opens only when asked to.
+
+    It knows no clock and no ROS, and is for one thread at a time.
+
+    A fault that latches, and with `latching` every fault that meets a motion, closes the gate
+    until `resume`. Any other fault keeps it closed as long as it lasts.
+
+    Args:
+        watches: asked in order; the first fault counts.
+        latching: whether every fault that ends a motion needs a person.
+    """
+
+    def __init__(self, watches: Sequence[Watch], latching: bool = True):
+        self._watches = tuple(watches)
+        self._latching = latching
+        self._latched: Fault | None = None
+        self._emergency = ''
+        self._recovering = False
+
+    @property
+    def latched(self) -> Fault | None:
+        """Why nothing moves until `resume`; None if plans are welcome."""
+        return self._latched
+
+    def check(self, now_ns: int, moving: bool) -> Fault | None:
+        """Why no motion may begin or go on at `now_ns`; None if one may.
+
+        Args:
+            now_ns: the time.
+            moving: whether a motion is under way, which a fault then ends.
+        """
+        if self._latched is None:
+            fault = self._first_fault(now_ns)
+            if fault is None or not (fault.latches or (moving and self._latching)):
+                return fault
+            self._latched = fault
+        return self._latched
+
+    def state(self, moving: bool) -> GateState:
+        """What is allowed.
+
+        Args:
+            moving: whether the robot is still commanded to move.
+        """
+        if self._recovering:
+            return GateState.RECOVERING
+        if self._latched is None:
+            return GateState.RUN
+        return GateState.STOPPING if moving else GateState.STOPPED
+
+    def halt(self, reason: str) -> None:
+        """Close the gate until `resume`; a cause that already closed it is not forgotten."""
+        if self._latched is None:
+            self._latched = Fault(Outcome.STOPPED, reason, latches=True)
+
+    def emergency_stop(self, reason: str) -> None:
+        """Close the gate until the emergency stop is released, and then until `resume`."""
+        self._emergency = reason
+        self._latched = Fault(Outcome.STOPPED, reason, latches=True)
+
+    def release(self) -> None:
+        """Release the emergency stop. The gate stays closed until `resume`."""
+        if self._emergency:
+            self._emergency = ''
+            self._latched = Fault(
+                Outcome.STOPPED, 'the emergency stop was released; call ~/resume', latches=True
+            )
+
+    def resume(self, now_ns: int) -> str:
+        """Open the gate, if what closed it is gone. Nothing moves by this alone.
+
+        Returns:
+            Why it stays closed; empty if it is open.
+        """
+        if self._latched is None:
+            return ''
+        if self._emergency:
+            return 'the emergency stop is engaged; release it first'
+        if self._recovering:
+            return 'a recovery is under way; wait for it'
+        fault = self._first_fault(now_ns)
+        if fault is not None:
+            self._latched = fault
+            return f'still: {fault.reason}'
+        self._latched = None
+        return ''
+
+    def begin_recovery(self) -> str:
+        """Close the gate for a recovery.
+
+        Returns:
+            Why none may begin now; empty if one has.
+        """
+        if self._emergency:
+            return 'the emergency stop is engaged; release it first'
+        if self._recovering:
+            return 'a recovery is under way already'
+        self._recovering = True
+        self.halt('a recovery is under way')
+        return ''
+
+    def end_recovery(self, problem: str) -> None:
+        """End a recovery. The gate stays closed until `resume`, however it went."""
+        self._recovering = False
+        if self._emergency:
+            return
+        reason = f'the recovery failed: {problem}' if problem else 'recovered; call ~/resume'
+        self._latched = Fault(Outcome.STOPPED, reason, latches=True)
+
+    def _first_fault(self, now_ns: int) -> Fault | None:
+        for watch in self._watches:
+            fault = watch(now_ns)
+            if fault is not None:
+                return fault
+        return None
