@@ -1,5 +1,6 @@
 # Every target sets up what it needs first: virtual environment, locked packages, workspace.
 #   make grasp    a grasp planned from a goal picture, on the simulated robot; also reach, place
+#   make replay   plans once more while a recording is played: BAG=runs/…/bag
 #   make pick     a scripted grasp on the simulated robot, through the whole ROS graph
 #   make data     exploratory episodes, made in parallel; goes on where it was stopped
 #   make train    the default world model from nothing, or with RECIPE=FILE one training
@@ -13,7 +14,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-PYTHON_SOURCES := ros2_ws/src tools benchmarks
+PYTHON_SOURCES := ros2_ws/src tools benchmarks docker
 # What colcon has to look at again: everything but the bodies of Python modules, which are linked.
 WORKSPACE_INPUTS := $(shell find ros2_ws/src -type f \( -name package.xml -o -name 'setup.*' \
 	-o -name CMakeLists.txt -o -name '*.msg' -o -name '*.srv' -o -name '*.action' \))
@@ -23,7 +24,7 @@ WORKSPACE_FILES := $(shell find ros2_ws/src -type d \( -name launch -o -name con
 # Arguments of the graphs, in capitals for make and in small letters for `ros2 launch`.
 GRAPH_ARGUMENTS := arm hand seed objects object quality camera camera_device camera_file \
 	camera_namespace rate width height speed_scale record params_file log_level runs_dir domain_id \
-	goal model preset device plan_seed execute
+	goal model preset device plan_seed execute confirm bag camera_calibration rviz
 capital = $(shell echo '$(1)' | tr a-z A-Z)
 arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),'$(a):=$($(call capital,$(a)))'))
 
@@ -44,9 +45,9 @@ setup: ros2_ws/install/.complete
 grasp reach place: setup
 	@. tools/env.sh && exec python -m dexwm_planner.runner $@ $(arguments)
 
-.PHONY: pick
-pick: setup
-	@. tools/env.sh && exec python -m dexwm_planner.runner pick $(arguments)
+.PHONY: pick replay
+pick replay: setup
+	@. tools/env.sh && exec python -m dexwm_planner.runner $@ $(arguments)
 
 .PHONY: data
 data: setup
@@ -67,6 +68,7 @@ lint: setup
 	@. tools/env.sh && ruff check $(PYTHON_SOURCES) && ruff format --check --quiet $(PYTHON_SOURCES)
 	@. tools/env.sh && mypy ros2_ws/src/dexwm/dexwm
 	@. tools/env.sh && lint-imports --no-cache
+	@. tools/env.sh && hadolint --config docker/.hadolint.yaml docker/*.Dockerfile
 
 .PHONY: test
 test: lint

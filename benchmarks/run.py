@@ -24,7 +24,18 @@ from rich.table import Table
 from benchmarks.measurement import BenchmarkError, Measurement, Settings
 from dexwm_planner.run_directory import provenance
 
-BENCHMARKS = ('cell', 'fci', 'data', 'kinematics', 'loader', 'planning', 'training')
+BENCHMARKS = (
+    'cell',
+    'fci',
+    'can',
+    'faults',
+    'data',
+    'kinematics',
+    'loader',
+    'planning',
+    'replay',
+    'training',
+)
 """Modules of this package, each with a function `run`."""
 
 

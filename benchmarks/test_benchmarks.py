@@ -16,6 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 GOALS = {
     'cell': {'real-time factor', 'plans failed'},
     'fci': {'real-time factor', 'plans failed', 'cycle rate', 'reports without control'},
+    'can': {
+        'control loop: cycle rate',
+        'control loop: cycle period, p99',
+        'real-time factor',
+        'plans failed',
+    },
     'data': {'pictures, fast, 2 cores', 'pictures, standard, 2 cores'},
     'kinematics': set(),
     'loader': {'cache over demand'},
@@ -24,6 +30,7 @@ GOALS = {
         'plan, hybrid',
         'plan, hybrid, share of kinematics',
     },
+    'replay': {'plans made again byte for byte'},
     'training': set(),
 }
 

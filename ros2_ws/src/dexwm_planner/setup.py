@@ -24,8 +24,14 @@ setup(
     zip_safe=True,
     entry_points={
         'console_scripts': [
+            'calibrate = dexwm_planner.calibrate_node:main',
             'camera = dexwm_planner.camera_node:main',
+            'confirm = dexwm_planner.confirm_node:main',
+            'overlay = dexwm_planner.overlay_node:main',
+            'plan_markers = dexwm_planner.plan_markers_node:main',
             'planner = dexwm_planner.planner_node:main',
+            'player = dexwm_planner.bag_player_node:main',
+            'recorder = dexwm_planner.recorder_node:main',
             'trajectory = dexwm_planner.trajectory_node:main',
         ],
     },

@@ -17,6 +17,7 @@ setup(
         ('share/ament_index/resource_index/packages', ['resource/' + NAME]),
         ('share/' + NAME, ['package.xml']),
         ('share/' + NAME + '/config', sorted(glob('config/*.yaml'))),
+        ('share/' + NAME + '/launch', sorted(glob('launch/*.launch.py'))),
         ('share/' + NAME + '/urdf', sorted(glob('urdf/*'))),
     ],
     install_requires=['setuptools'],
@@ -24,6 +25,7 @@ setup(
     zip_safe=True,
     entry_points={
         'console_scripts': [
+            'configure_arm = dexwm_franka_bringup.configure_arm:main',
             'fci = dexwm_franka_bringup.fci_node:main',
         ],
     },

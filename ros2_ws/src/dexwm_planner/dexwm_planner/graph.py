@@ -114,6 +114,8 @@ class NodeSpec:
         remappings: Pairs (name in the node's code, name in the graph).
         on_exit: What the end of the process means for the run.
         log_level: Severity from which the node logs.
+        asks: Whether the node reads the terminal that the run was started from, if there is one.
+        arguments: Of its own, beside ROS's.
     """
 
     package: str
@@ -123,6 +125,8 @@ class NodeSpec:
     remappings: tuple[tuple[str, str], ...] = ()
     on_exit: OnExit = OnExit.FAIL
     log_level: str = 'info'
+    asks: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ where the driver publishes `image_raw` and `camera_info`, for a RealSense of rea
 `/camera/camera/color`.
 """
 
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,6 +23,7 @@ from ament_index_python.packages import (
 )
 
 from dexwm.planning.preset import DEFAULT_PRESET, PRESETS
+from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
 from dexwm_planner.graph import (
     AUTO,
@@ -32,6 +35,8 @@ from dexwm_planner.graph import (
     RunContext,
 )
 from dexwm_planner.parameter_files import ParameterValue, read_parameter_file
+from dexwm_planner.recorded_topics import EXECUTE, PLANNER, PREFIX, TOPICS
+from dexwm_planner.rviz_nodes import RVIZ, rviz_nodes
 
 PACKAGE = 'dexwm_planner'
 CAMERA_NAMESPACE = '/camera/color'
@@ -46,6 +51,11 @@ _JOINT_STATE_RATE_THROUGH_FCI = 50.0
 # A simulator shares its cores with everything else: its messages may be late (s).
 _STATE_TIMEOUT_IN_SIMULATION = 0.5
 _HEARTBEAT_TIMEOUT_IN_SIMULATION = 1.0
+# How the drivers' diagnostic statuses are called that the trajectory node watches.
+_ARM_STATUS = 'fci: arm'
+_HAND_STATUS = 'hand: can'
+# The cell has to build its scene first (s).
+_START_IN_SIMULATION = 60.0
 # Pictures that may be missing before a motion stops.
 _HEARTBEAT_PICTURES = 3.0
 
@@ -62,8 +72,8 @@ CELL_ARGUMENTS = (
         'hand',
         str,
         'sim',
-        'Who moves the hand: sim (the simulated cell), can (the Allegro hand on a CAN bus), '
-        'none (started elsewhere).',
+        'Who moves the hand: sim (the simulated cell), can (its driver, through CAN frames: the '
+        "simulated cell's hand, or with arm:=franka_ros2 a real one), none (started elsewhere).",
         choices=('sim', 'can', 'none'),
     ),
     Argument('seed', int, 0, 'Seed that the simulated scene is drawn from.', minimum=0),
@@ -97,6 +107,12 @@ CELL_ARGUMENTS = (
         CAMERA_NAMESPACE,
         'Where image_raw and camera_info are.',
     ),
+    Argument(
+        'camera_calibration',
+        str,
+        '',
+        'Camera pose as the tool calibrate wrote it; empty: the one in cell.yaml.',
+    ),
     Argument('rate', float, 10.0, 'Rate of the pictures (Hz).', minimum=0.1, maximum=120.0),
     Argument('width', int, 392, 'Width of the pictures (pixels).', minimum=1, maximum=8192),
     Argument('height', int, 224, 'Height of the pictures (pixels).', minimum=1, maximum=8192),
@@ -109,6 +125,21 @@ CELL_ARGUMENTS = (
         minimum=0.01,
         maximum=1.0,
     ),
+    Argument(
+        'confirm',
+        bool,
+        AUTO,
+        'Whether a person confirms each execution (in the terminal, in RViz, or by the service '
+        '/trajectory/confirm); auto: true where something real moves, otherwise false.',
+    ),
+)
+
+RECORD = Argument(
+    'record',
+    bool,
+    True,
+    'Whether to record the run (MCAP, for ros2 bag, dexwm replay and dexwm report) and its '
+    'pictures as a video.',
 )
 
 PICK_ARGUMENTS = (
@@ -123,7 +154,7 @@ PICK_ARGUMENTS = (
         for argument in CELL_ARGUMENTS
     ),
     Argument('object', str, AUTO, 'The object to lift; auto: the first of objects.'),
-    Argument('record', bool, True, "Whether to record the camera's pictures as a video."),
+    RECORD,
 )
 
 
@@ -143,7 +174,15 @@ TASK_ARGUMENTS = (
     Argument('device', str, 'cpu', 'Where the model computes, such as cpu or cuda.'),
     Argument('plan_seed', int, 0, 'Seed of the planner.', minimum=0),
     Argument('execute', bool, True, 'Whether plans are executed; false: one plan is made.'),
-    Argument('record', bool, True, "Whether to record the camera's pictures as a video."),
+    RECORD,
+    RVIZ,
+)
+
+REPLAY_ARGUMENTS = (
+    Argument('bag', str, '', 'The recording: a rosbag2 folder, an .mcap or a .db3 file.'),
+    Argument('model', str, AUTO, 'Folder of the world model; auto: the recorded one.'),
+    Argument('device', str, 'cpu', 'Where the model computes, such as cpu or cuda.'),
+    Argument('rate', float, 1.0, 'Played over recorded time.', minimum=0.01, maximum=100.0),
 )
 
 
@@ -157,9 +196,14 @@ def cell_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec
     specs = []
     if _is_simulated(values):
         specs += _simulated_robot(values, context)
+    if values['hand'] == 'can':
+        specs.append(_hand(values, context))
     if values['camera'] != 'none':
         specs.append(_camera(values))
-    return tuple(_with_clock(spec, values) for spec in (*specs, _trajectory(values)))
+    specs.append(_trajectory(values))
+    if _is_confirmed(values):
+        specs.append(NodeSpec(PACKAGE, 'confirm', 'confirm', on_exit=OnExit.REPORT, asks=True))
+    return tuple(_with_clock(spec, values) for spec in specs)
 
 
 def pick_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
@@ -181,7 +225,7 @@ def pick_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec
     }
     remappings = _camera_remappings(values)
     pick = NodeSpec('dexwm_sim', 'pick', 'pick', parameters, remappings, OnExit.FINISH)
-    return (*specs, _with_clock(pick, values))
+    return (*_recorder(values, context), *specs, _with_clock(pick, values))
 
 
 def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
@@ -210,11 +254,13 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
         'model': str(_model_folder(values['model'])),
         'preset': values['preset'],
         'device': values['device'],
+        'camera_calibration': _calibration(values),
     }
     request: dict[str, ParameterValue] = {
         'task': task,
         'goal': str(goal),
         'episode_file': episode_file,
+        'preset': values['preset'],
         'seed': values['plan_seed'],
         'execute': values['execute'],
         'output_dir': str(context.directory),
@@ -222,15 +268,68 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     }
     remappings = _camera_remappings(values)
     for spec in (
+        *(rviz_nodes(remappings) if values['rviz'] else ()),
         NodeSpec(PACKAGE, 'planner', 'planner', planner, remappings),
         NodeSpec('dexwm_sim', 'task', 'task', request, remappings, OnExit.FINISH),
     ):
         specs.append(_with_clock(spec, values))
-    return tuple(specs)
+    # First, so that it is stopped last.
+    return (*_recorder(values, context), *specs)
 
 
 def _task_graph(task: str, description: str) -> Graph:
     return Graph(task, description, TASK_ARGUMENTS, partial(_task_nodes, task))
+
+
+def _replay_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
+    """A planner, and who plays a recording to it; his end is the end of the run.
+
+    Raises:
+        GraphError: If the recording cannot be played, or there is no model.
+    """
+    # Only a replay reads recordings.
+    from dexwm.bag.bag_reader import BagError
+    from dexwm.bag.recorded_run import camera_topic, read_run
+
+    bag = Path(values['bag']).expanduser().absolute()
+    try:
+        run = read_run(bag, course=False)
+        image = camera_topic(bag)
+    except BagError as error:
+        raise GraphError(f'bag:={values["bag"]}: {error}.') from error
+    if run.setup is None:
+        raise GraphError(f"bag:={values['bag']}: it lacks the planner's setup.")
+    given = values['model']
+    if given is None and Path(run.setup.model).is_dir():
+        given = run.setup.model
+    parameters: dict[str, ParameterValue] = {
+        'model': str(_model_folder(given)),
+        'preset': run.plans[0].preset.name,
+        'device': values['device'],
+        'threads': run.setup.compute.threads,
+        'use_sim_time': True,
+    }
+    for name in ('cell_config', 'camera_calibration'):
+        parameters[name] = run.setup.parameters.get(name, '')
+    namespace = image.rpartition('/')[0]
+    inputs = {
+        f'{CAMERA_NAMESPACE}/{topic}': f'{namespace}/{topic}'
+        for topic in ('image_raw', 'camera_info')
+    }
+    inputs |= {topic: topic for topic in ('/joint_states', '/clock')}
+    # What it hears is the recording's, what it says is under its own name, and a motion that
+    # somebody asks of it finds no trajectory node, not even a real one.
+    remappings = [(inner, f'{PREFIX}{outer}') for inner, outer in inputs.items()]
+    remappings += [('/diagnostics', f'{PREFIX}/diagnostics')]
+    remappings += [
+        (f'{EXECUTE}/_action/{part}', f'{PREFIX}{EXECUTE}/_action/{part}')
+        for part in ('send_goal', 'cancel_goal', 'get_result', 'feedback', 'status')
+    ]
+    player: dict[str, ParameterValue] = {'bag': str(bag), 'rate': values['rate']}
+    return (
+        NodeSpec(PACKAGE, 'planner', PLANNER, parameters, tuple(remappings)),
+        NodeSpec(PACKAGE, 'player', 'player', player, on_exit=OnExit.FINISH),
+    )
 
 
 CELL = Graph('cell', 'robot cell, camera and trajectory node', CELL_ARGUMENTS, cell_nodes)
@@ -243,7 +342,13 @@ PICK = Graph(
 REACH = _task_graph('reach', 'plans from a goal picture: the hand goes where the picture has it')
 GRASP = _task_graph('grasp', 'plans from a goal picture: the hand grasps what it holds there')
 PLACE = _task_graph('place', 'plans from a goal picture: the held object goes where it is there')
-GRAPHS = {graph.name: graph for graph in (CELL, PICK, REACH, GRASP, PLACE)}
+REPLAY = Graph(
+    'replay',
+    'plays a recording to a planner whose plans reach no robot, and compares its plans',
+    REPLAY_ARGUMENTS,
+    _replay_nodes,
+)
+GRAPHS = {graph.name: graph for graph in (CELL, PICK, REACH, GRASP, PLACE, REPLAY)}
 
 
 def _make_episode(task: str, values: Mapping[str, Any], folder: Path) -> Path:
@@ -276,6 +381,12 @@ def _is_simulated(values: Mapping[str, Any]) -> bool:
     return values['arm'] != 'franka_ros2'
 
 
+def _is_confirmed(values: Mapping[str, Any]) -> bool:
+    if values['confirm'] is not None:
+        return bool(values['confirm'])
+    return not _is_simulated(values)
+
+
 def _with_clock(spec: NodeSpec, values: Mapping[str, Any]) -> NodeSpec:
     """The node with ROS time from where the graph has it."""
     if values['arm'] != 'fci':
@@ -286,11 +397,14 @@ def _with_clock(spec: NodeSpec, values: Mapping[str, Any]) -> NodeSpec:
 def _simulated_robot(values: Mapping[str, Any], context: RunContext) -> list[NodeSpec]:
     parameters: dict[str, ParameterValue] = {
         'arm': values['arm'],
+        'hand': values['hand'],
         'scene_seed': values['seed'],
         'quality': _quality(values),
     }
     if values['objects'] is not None:
         parameters['objects'] = values['objects'].split(',')
+    if values['hand'] == 'can':
+        parameters['hand_channel'] = _hand_channel(context)
     specs = [NodeSpec('dexwm_sim', 'cell', 'cell', parameters)]
     if values['arm'] == 'fci':
         # libfranka's port is fixed: two runs on one machine need two addresses.
@@ -302,13 +416,46 @@ def _simulated_robot(values: Mapping[str, Any], context: RunContext) -> list[Nod
             'robot_ip': address,
             'realtime': 'ignore',
             'joint_state_rate': rate,
+            'connect_timeout': _START_IN_SIMULATION,
         }
         specs.append(NodeSpec('dexwm_franka_bringup', 'fci', 'fci', fci))
     publisher = 'robot_state_publisher'
     if _is_installed(publisher):
-        description = {'robot_description': robot_description()}
+        cell = load_cell_config(None, _calibration(values) or None)
+        description = {'robot_description': robot_description(cell)}
         specs.append(NodeSpec(publisher, publisher, publisher, description, on_exit=OnExit.REPORT))
     return specs
+
+
+def _calibration(values: Mapping[str, Any]) -> str:
+    """Path of the camera's calibration; empty if none was given."""
+    given: str = values['camera_calibration']
+    if not given:
+        return ''
+    path = Path(given).expanduser().absolute()
+    if not path.is_file():
+        raise GraphError(f'camera_calibration:={given}: there is no file {path}.')
+    return str(path)
+
+
+def _hand(values: Mapping[str, Any], context: RunContext) -> NodeSpec:
+    """The driver of the hand; a real one is on can0 unless a parameter file says otherwise."""
+    parameters: dict[str, ParameterValue] = {}
+    if _is_simulated(values):
+        parameters = {
+            'interface': 'unix',
+            'channel': _hand_channel(context),
+            'connect_timeout': _START_IN_SIMULATION,
+            'command_timeout': _HEARTBEAT_TIMEOUT_IN_SIMULATION,
+            'pose_timeout': _HEARTBEAT_TIMEOUT_IN_SIMULATION,
+        }
+    return NodeSpec('allegro_driver', 'hand', 'hand', parameters)
+
+
+def _hand_channel(context: RunContext) -> str:
+    """Socket between the simulated hand and its driver; the run's directory may be too deep."""
+    name = f'dexwm-hand-{os.getuid()}-{context.domain_id}'
+    return str(Path(tempfile.gettempdir()) / name)
 
 
 def _camera(values: Mapping[str, Any]) -> NodeSpec:
@@ -335,13 +482,38 @@ def _trajectory(values: Mapping[str, Any]) -> NodeSpec:
         parameters['speed_scale'] = (
             _SPEED_THROUGH_FCI if values['arm'] == 'fci' else _SPEED_IN_SIMULATION
         )
+    parameters['confirm'] = _is_confirmed(values)
+    drivers = []
+    if values['arm'] == 'fci':
+        drivers.append(_ARM_STATUS)
+        parameters['recovery'] = 'fci'
+    if values['hand'] == 'can':
+        drivers.append(_HAND_STATUS)
+    if drivers:
+        parameters['drivers'] = drivers
+    if values['arm'] == 'franka_ros2':
+        parameters['recovery'] = 'franka_ros2'
     if _is_simulated(values):
+        # Nobody stands beside it: a message that came late ends one motion, not the run.
+        parameters['hold_after_fault'] = False
         parameters['joint_state_timeout'] = _STATE_TIMEOUT_IN_SIMULATION
         parameters['heartbeat_timeout'] = _HEARTBEAT_TIMEOUT_IN_SIMULATION
     if values['camera'] != 'none':
         timeout = _HEARTBEAT_PICTURES / values['rate']
         parameters['heartbeat_timeout'] = max(parameters['heartbeat_timeout'], timeout)
     return NodeSpec(PACKAGE, name, name, parameters, _camera_remappings(values))
+
+
+def _recorder(values: Mapping[str, Any], context: RunContext) -> list[NodeSpec]:
+    if not values['record']:
+        return []
+    renamed = dict(_camera_remappings(values))
+    parameters: dict[str, ParameterValue] = {
+        'output_dir': str(context.directory),
+        'topics': [renamed.get(topic, topic) for topic in TOPICS],
+    }
+    # A run without its recording is still a run.
+    return [NodeSpec(PACKAGE, 'recorder', 'recorder', parameters, on_exit=OnExit.REPORT)]
 
 
 def _camera_remappings(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -353,11 +525,6 @@ def _camera_remappings(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]
 
 
 def _check_parts(values: Mapping[str, Any]) -> None:
-    if values['hand'] == 'can':
-        raise GraphError(
-            'hand:=can needs a driver for the Allegro hand, which this version does not have: '
-            'use hand:=sim, or hand:=none with a driver of your own.'
-        )
     if values['arm'] == 'franka_ros2':
         for part in ('hand', 'camera'):
             if values[part] == 'sim':

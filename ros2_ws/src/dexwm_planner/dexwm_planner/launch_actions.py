@@ -78,6 +78,7 @@ def _node(spec: NodeSpec, directory: Path) -> Node:
         name=spec.name,
         parameters=[str(write_parameter_file(directory, spec.name, spec.parameters))],
         remappings=list(spec.remappings),
+        arguments=list(spec.arguments),
         ros_arguments=['--log-level', f'{spec.name}:={spec.log_level}'],
         output='screen',
         on_exit=on_exit,

@@ -50,7 +50,8 @@ def node_command(spec: NodeSpec, directory: Path) -> list[str]:
     Raises:
         ExecutableNotFoundError: The package or the executable is missing.
     """
-    command = [str(find_executable(spec.package, spec.executable)), '--ros-args']
+    executable = str(find_executable(spec.package, spec.executable))
+    command = [executable, *spec.arguments, '--ros-args']
     command += ['-r', f'__node:={spec.name}']
     for inner, outer in spec.remappings:
         command += ['-r', f'{inner}:={outer}']
@@ -88,11 +89,12 @@ class NodeProcess:
         with log.open('wb') as output:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=None if spec.asks else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
-                process_group=0,
+                # In the terminal's own session only the foreground group may read it.
+                **({'start_new_session': True} if spec.asks else {'process_group': 0}),
                 preexec_fn=_die_with(os.getpid()),
             )
         self.group = self._process.pid

@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,16 +29,21 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header, String
 from trajectory_msgs.msg import JointTrajectoryPoint
 
+from dexwm.bag.planner_setup import PlannerSetup
+from dexwm.bag.preset_text import preset_to_text
+from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.geometry.preprocess import PreprocessError, ResizeAndCrop
 from dexwm.model.checkpoint import CheckpointError, load_checkpoint
 from dexwm.model.encoders.encoder import EncoderError
 from dexwm.planning.closing import ClosingRule
+from dexwm.planning.compute_setup import ComputeSetup
 from dexwm.planning.errors import PlanningError
-from dexwm.planning.goal import GoalError, PictureGoal
+from dexwm.planning.goal import GoalError, PictureGoal, picture_digest
+from dexwm.planning.grip import GRIPPING_TASKS
 from dexwm.planning.mpc import PlantError, run_task
 from dexwm.planning.optimisers.optimiser import Iteration
 from dexwm.planning.planner import Planner, PlanResult
@@ -46,6 +53,7 @@ from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
 from dexwm_franka_bringup.description import MeshesNotFoundError, robot_description
+from dexwm_planner.commanded_joints import CommandedJoints
 from dexwm_planner.goal_library import GoalLibrary, GoalLibraryError, StoredGoal
 from dexwm_planner.image_conversion import ImageMessageError, array_to_image, image_to_array
 from dexwm_planner.plan_overlay import draw_keypoints
@@ -78,6 +86,9 @@ class PlannerNode(LifecycleNode):
         self._goal = self.create_publisher(Image, '~/goal', _LATCHED)
         self._predicted = self.create_publisher(Image, '~/predicted', _LATCHED)
         self._overlay = self.create_publisher(Image, '~/overlay', _LATCHED)
+        # For recordings: with these a plan can be made again.
+        self._observed = self.create_publisher(Image, '~/observed', _LATCHED)
+        self._setup = self.create_publisher(String, '~/setup', _LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         calls = MutuallyExclusiveCallbackGroup()
         actions = ReentrantCallbackGroup()
@@ -87,6 +98,7 @@ class PlannerNode(LifecycleNode):
             (ListGoals, '~/list_goals', self._on_list_goals),
         ):
             self.create_service(kind, name, callback, callback_group=calls)
+        self._commanded = CommandedJoints(self)
         self._client = ThreadedActionClient(self, ExecutePlan, ACTION, callback_group=actions)
         self.create_timer(_DIAGNOSTICS_PERIOD, self._report, callback_group=calls)
         self._server = ActionServer(
@@ -111,8 +123,11 @@ class PlannerNode(LifecycleNode):
                 )
             if settings.threads:
                 torch.set_num_threads(settings.threads)
-            self._cell = load_cell_config(settings.cell_config or None)
-            self._robot = RobotModel.from_urdf(robot_description(self._cell))
+            self._cell = load_cell_config(
+                settings.cell_config or None, settings.camera_calibration or None
+            )
+            description = robot_description(self._cell)
+            self._robot = RobotModel.from_urdf(description)
             self._model = load_checkpoint(settings.model, settings.device)
             self._planners.clear()
             self._planner_of(settings.preset)
@@ -131,6 +146,9 @@ class PlannerNode(LifecycleNode):
             self._model.encode(
                 torch.zeros(1, rows, columns, 3, dtype=torch.uint8, device=settings.device)
             )
+        self._publish_setup(description)
+        if warning := self._stale_calibration():
+            self.get_logger().warning(warning)
         self.get_logger().info(f'{self._model.config.name} from {settings.model} is loaded')
         return super().on_configure(state)
 
@@ -268,11 +286,13 @@ class PlannerNode(LifecycleNode):
             self._cell.camera.T_base_from_camera,
             self._settings.execute_timeout,
             lambda: self._should_stop(handle),
+            self._commanded,
+            request.task in GRIPPING_TASKS,
         )
         budget = request.budget or None
 
         def on_plan(plan: PlanResult) -> None:
-            result.plan = self._publish_plan(plan, planner, plant, request.goal_name)
+            result.plan = self._publish_plan(plan, planner, plant, request)
 
         def on_iteration(step: int, iteration: Iteration) -> None:
             handle.publish_feedback(
@@ -349,23 +369,43 @@ class PlannerNode(LifecycleNode):
     # What is published
 
     def _publish_plan(
-        self, plan: PlanResult, planner: Planner, plant: RosPlant, goal_name: str
+        self,
+        plan: PlanResult,
+        planner: Planner,
+        plant: RosPlant,
+        request: PlanToGoal.Goal,
     ) -> Plan:
-        seen = plant.observed
+        seen, previous = plant.observed, plan.previous_waypoints
         assert seen is not None
+        stamp = Time(nanoseconds=seen.stamp_ns).to_msg()
         message = Plan(
             task=plan.task,
-            goal_name=goal_name,
+            goal_name=request.goal_name,
             joint_names=list(JOINTS),
             waypoints=[JointTrajectoryPoint(positions=q.tolist()) for q in plan.waypoints],
-            observation_stamp=Time(nanoseconds=seen.stamp_ns).to_msg(),
+            observation_stamp=stamp,
+            picture_digest=picture_digest(seen.image),
+            camera_info=_camera_info(seen.intrinsics),
+            t_base_from_camera=self._cell.camera.T_base_from_camera.ravel().tolist(),
+            observed_positions=seen.joint_positions.tolist(),
             seed=plan.seed,
             checkpoint_digest=plan.checkpoint_digest,
             goal_digest=plan.goal_digest,
+            preset=planner.preset.name,
+            preset_settings=preset_to_text(planner.preset),
+            replan=plan.replan,
+            previous_waypoints=[] if previous is None else previous.ravel().tolist(),
+            budget=request.budget,
+            outcome=plan.outcome,
             costs=list(plan.costs),
+            term_names=list(plan.terms),
+            terms=list(plan.terms.values()),
             planning_time=plan.seconds['total'],
+            timing_names=list(plan.seconds),
+            timings=list(plan.seconds.values()),
         )
         message.header.stamp = self.get_clock().now().to_msg()
+        self._observed.publish(array_to_image(seen.image, 'rgb8', Header(stamp=stamp)))
         self._plan.publish(message)
         overlay = draw_keypoints(seen.image, plan.predicted_pixels[-1], plan.goal_pixels)
         self._publish_picture(self._overlay, overlay)
@@ -379,19 +419,35 @@ class PlannerNode(LifecycleNode):
         )
         return message
 
+    def _publish_setup(self, description: str) -> None:
+        settings = self._settings
+        setup = PlannerSetup(
+            model=str(Path(settings.model).absolute()),
+            checkpoint_digest=self._planner_of(settings.preset).checkpoint_digest,
+            robot_description=description,
+            boxes=tuple(self._cell.boxes),
+            compute=ComputeSetup.of_this_process(settings.device),
+            parameters={
+                name: parameter.value
+                for name, parameter in self.get_parameters_by_prefix('').items()
+            },
+        )
+        self._setup.publish(String(data=setup.to_text()))
+
     def _publish_picture(self, publisher: Any, image: np.ndarray) -> None:
         header = Header(stamp=self.get_clock().now().to_msg())
         publisher.publish(array_to_image(image, 'rgb8', header))
 
     def _report(self) -> None:
-        problem = 'not active'
+        problem, warning = 'not active', ''
         if self._active and self._inputs is not None:
             problem = self._inputs.problem()
+            warning = self._stale_calibration()
         busy = self._busy.locked()
         status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+            level=DiagnosticStatus.WARN if problem or warning else DiagnosticStatus.OK,
             name='planner: plans',
-            message=problem or ('planning' if busy else 'ready'),
+            message=problem or warning or ('planning' if busy else 'ready'),
             hardware_id=self._settings.device,
             values=[
                 KeyValue(key='model', value=self._settings.model),
@@ -402,6 +458,13 @@ class PlannerNode(LifecycleNode):
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
+
+    def _stale_calibration(self) -> str:
+        calibration = self._cell.calibration
+        if calibration is None:
+            return ''
+        max_age = timedelta(days=self._settings.calibration_max_age)
+        return calibration.stale(datetime.now(UTC), max_age)
 
     # The goal library
 
@@ -451,6 +514,15 @@ class PlannerNode(LifecycleNode):
         stamp = Time(nanoseconds=goal.stamp_ns).to_msg()
         thumbnail = array_to_image(small, 'rgb8', Header(stamp=stamp))
         return GoalMessage(name=goal.name, stamp=stamp, digest=goal.digest, thumbnail=thumbnail)
+
+
+def _camera_info(intrinsics: CameraIntrinsics) -> CameraInfo:
+    fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
+    return CameraInfo(
+        height=intrinsics.height,
+        width=intrinsics.width,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+    )
 
 
 def main() -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from dexwm.planning.preset import DEFAULT_PRESET
+from dexwm_franka_bringup.camera_calibration import DEFAULT_MAX_AGE
 from dexwm_planner.goal_library import DEFAULT_FOLDER
 
 
@@ -26,6 +28,8 @@ class PlannerParameters:
         close_hand: whether the closing rule ends a grasp.
         goals: folder of the goal library.
         cell_config: path of the cell's YAML file; empty for that of dexwm_franka_bringup.
+        camera_calibration: file of the tool `calibrate`; empty for the pose in cell_config.
+        calibration_max_age: age from which that file is called stale, days.
         autostart: whether the node configures and activates itself.
     """
 
@@ -60,6 +64,19 @@ class PlannerParameters:
         self.goals = self._text('goals', str(DEFAULT_FOLDER), 'folder of the goal library')
         self.cell_config = self._text(
             'cell_config', '', "the cell's YAML file; empty: the one of dexwm_franka_bringup"
+        )
+        self.camera_calibration = self._text(
+            'camera_calibration',
+            '',
+            "camera pose as the tool calibrate wrote it; empty: the cell configuration's",
+        )
+        self.calibration_max_age = float(
+            self._declare(
+                'calibration_max_age',
+                DEFAULT_MAX_AGE / timedelta(days=1),
+                'age from which a camera calibration is called stale, days',
+                floating_point_range=[FloatingPointRange(from_value=0.01, to_value=3650.0)],
+            )
         )
         self.autostart = bool(
             self._declare('autostart', True, 'whether the node configures and activates itself')

@@ -140,9 +140,27 @@ def test_where_robot_state_publisher_is_installed_it_gets_the_robot(tmp_path, mo
 
 def test_beside_franka_ros2_there_is_no_simulated_robot_and_motion_is_slow():
     specs = nodes(CELL, 'arm:=franka_ros2', 'hand:=none', 'camera:=device')
-    assert list(specs) == ['camera', 'trajectory']
+    assert list(specs) == ['camera', 'trajectory', 'confirm']
     assert specs['camera'].parameters['device.path'] == '/dev/video0'
-    assert specs['trajectory'].parameters['speed_scale'] == 0.2
+    trajectory = specs['trajectory'].parameters
+    assert trajectory['speed_scale'] == 0.2
+    assert trajectory['confirm'] is True
+    assert trajectory['recovery'] == 'franka_ros2'
+    # A fault is held until a person resumes, unless the robot is simulated.
+    assert 'hold_after_fault' not in trajectory
+    assert specs['confirm'].asks
+
+
+@pytest.mark.parametrize('arm', ['sim', 'fci'])
+def test_nobody_confirms_in_simulation_unless_asked_to(arm):
+    specs = nodes(CELL, f'arm:={arm}')
+    assert specs['trajectory'].parameters['confirm'] is False and 'confirm' not in specs
+    specs = nodes(CELL, f'arm:={arm}', 'confirm:=true')
+    assert specs['trajectory'].parameters['confirm'] is True and 'confirm' in specs
+    watched = ['fci: arm'] if arm == 'fci' else []
+    assert specs['trajectory'].parameters.get('drivers', []) == watched
+    specs = nodes(CELL, 'arm:=franka_ros2', 'hand:=none', 'camera:=device', 'confirm:=false')
+    assert specs['trajectory'].parameters['confirm'] is False and 'confirm' not in specs
 
 
 def test_a_picture_s_path_does_not_depend_on_where_a_node_runs(tmp_path, monkeypatch):
@@ -168,6 +186,20 @@ def test_a_camera_with_a_driver_of_its_own_is_remapped():
         }
 
 
+def test_the_hand_s_driver_and_the_cell_s_hand_meet_on_a_bus():
+    for arm in ('sim', 'fci'):
+        specs = nodes(CELL, 'hand:=can', f'arm:={arm}')
+        assert specs['hand'].parameters['interface'] == 'unix'
+        assert specs['cell'].parameters['hand'] == 'can'
+        channel = specs['hand'].parameters['channel']
+        assert channel == specs['cell'].parameters['hand_channel']
+        assert len(channel) < 100  # What a socket's path may have.
+        assert specs['hand'].parameters.get('use_sim_time', False) == (arm == 'fci')
+    real = nodes(CELL, 'hand:=can', 'arm:=franka_ros2', 'camera:=none')
+    assert 'cell' not in real and real['hand'].parameters == {}
+    assert 'hand' not in nodes(CELL)
+
+
 def test_a_pick_ends_with_the_node_that_picks():
     specs = nodes(PICK, 'record:=false', 'objects:=box,can')
     assert list(specs)[:-1] == list(nodes(CELL))
@@ -180,7 +212,6 @@ def test_a_pick_ends_with_the_node_that_picks():
 @pytest.mark.parametrize(
     ('assignments', 'reason'),
     [
-        (['hand:=can'], 'this version does not have'),
         (['hand:=none'], 'simulated cell has its hand'),
         (['arm:=franka_ros2'], 'hand:=sim needs the simulated cell'),
         (['arm:=franka_ros2', 'hand:=none'], 'camera:=sim needs the simulated cell'),
@@ -260,14 +291,14 @@ def test_a_goal_picture_is_given_to_who_asks_and_to_nobody_else(model, tmp_path,
         GRASP, 'goal:=goal.png', f'model:={model}', 'preset:=hybrid', 'plan_seed:=7',
         'camera_namespace:=/other',
     )  # fmt: skip
-    assert list(specs) == ['cell', 'camera', 'trajectory', 'planner', 'task']
+    assert list(specs) == ['recorder', 'cell', 'camera', 'trajectory', 'planner', 'task']
     assert 'episode_file' not in specs['cell'].parameters
     assert specs['task'].parameters['goal'] == str(tmp_path / 'goal.png')
     assert specs['task'].parameters['task'] == 'grasp'
     assert specs['task'].parameters['seed'] == 7
     assert specs['task'].on_exit is OnExit.FINISH
     assert specs['planner'].parameters == {
-        'model': str(model), 'preset': 'hybrid', 'device': 'cpu',
+        'model': str(model), 'preset': 'hybrid', 'device': 'cpu', 'camera_calibration': '',
     }  # fmt: skip
     for name in ('planner', 'task'):
         assert ('/camera/color/image_raw', '/other/image_raw') in specs[name].remappings
@@ -302,3 +333,16 @@ def test_a_task_that_cannot_begin_is_refused_at_once(assignments, message, model
         texts.append(f'model:={model}')
     with pytest.raises(GraphError, match=message):
         nodes(GRASP, *texts)
+
+
+def test_a_camera_calibration_reaches_the_planner(tmp_path):
+    path = tmp_path / 'camera.yaml'
+    path.write_text('')
+    goal = tmp_path / 'goal.png'
+    goal.write_text('')
+    arguments = ('arm:=franka_ros2', 'hand:=none', 'camera:=none', f'goal:={goal}')
+    found = nodes(REACH, *arguments, f'camera_calibration:={path}')
+    assert found['planner'].parameters['camera_calibration'] == str(path)
+    assert nodes(REACH, *arguments)['planner'].parameters['camera_calibration'] == ''
+    with pytest.raises(GraphError, match='there is no file'):
+        nodes(REACH, *arguments, f'camera_calibration:={tmp_path}/absent.yaml')

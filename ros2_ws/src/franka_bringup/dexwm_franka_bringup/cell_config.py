@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.robot.box import Box
+from dexwm_franka_bringup.camera_calibration import (
+    CameraCalibrationError,
+    CameraCalibrationFile,
+    load_camera_calibration,
+)
+from dexwm_franka_bringup.camera_frames import optical_pose
 
 PACKAGE = 'dexwm_franka_bringup'
 
 CAMERA_FRAME = 'head_camera_optical_frame'
 """Optical frame of the head camera (x right, y down, z forward)."""
-
-R_LINK_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Rotation of an optical frame in its camera's body frame (REP-103)."""
 
 
 class CellConfigError(ValueError):
@@ -62,12 +65,14 @@ class CellConfig:
         camera: Head camera.
         mount: Mount of the hand.
         boxes: Counter and other boxes that the robot must not touch.
+        calibration: File that the camera's pose was taken from instead, if it was.
     """
 
     path: Path
     camera: CameraConfig
     mount: MountConfig
     boxes: tuple[Box, ...]
+    calibration: CameraCalibrationFile | None = None
 
     def box(self, name: str) -> Box:
         """Return the box called ``name``.
@@ -83,15 +88,19 @@ class CellConfig:
         )
 
 
-def load_cell_config(path: str | Path | None = None) -> CellConfig:
+def load_cell_config(
+    path: str | Path | None = None, camera_calibration: str | Path | None = None
+) -> CellConfig:
     """Read the cell's configuration.
 
     Args:
         path: YAML file; the package's ``config/cell.yaml`` if not given.
+        camera_calibration: File of the calibration tool, whose camera pose replaces the one in
+            the configuration; the configuration's if not given.
 
     Raises:
-        CellConfigError: The file is absent, lacks a key, has an unknown one, or has a value
-            that makes no sense.
+        CellConfigError: A file is absent, lacks a key, has an unknown one, or has a value that
+            makes no sense.
     """
     if not path:
         path = Path(get_package_share_directory(PACKAGE)) / 'config' / 'cell.yaml'
@@ -103,9 +112,17 @@ def load_cell_config(path: str | Path | None = None) -> CellConfig:
     except yaml.YAMLError as error:
         raise CellConfigError(f'{path} is not valid YAML: {error}') from error
     try:
-        return _parse(path, content)
+        config = _parse(path, content)
     except (TypeError, ValueError) as error:
         raise CellConfigError(f'{path}: {error}') from error
+    if not camera_calibration:
+        return config
+    try:
+        calibration = load_camera_calibration(camera_calibration)
+    except CameraCalibrationError as error:
+        raise CellConfigError(str(error)) from error
+    camera = replace(config.camera, T_base_from_camera=calibration.T_base_from_camera)
+    return replace(config, camera=camera, calibration=calibration)
 
 
 def _parse(path: Path, content: Any) -> CellConfig:
@@ -124,13 +141,10 @@ def _parse(path: Path, content: Any) -> CellConfig:
     if len(set(names)) != len(names):
         raise ValueError(f'names of boxes must be unique, got {names}')
 
-    T_base_from_camera = np.eye(4)
-    T_base_from_camera[:3, :3] = _rotation(_vector(camera, 'rpy')) @ R_LINK_FROM_OPTICAL
-    T_base_from_camera[:3, 3] = _vector(camera, 'xyz')
     return CellConfig(
         path=path,
         camera=CameraConfig(
-            T_base_from_camera,
+            optical_pose(_vector(camera, 'xyz'), _vector(camera, 'rpy')),
             CameraIntrinsics(
                 width=_count(camera, 'width'),
                 height=_count(camera, 'height'),
@@ -167,15 +181,3 @@ def _vector(section: dict[str, Any], key: str) -> NDArray[np.float64]:
     if values.shape != (3,) or not np.isfinite(values).all():
         raise ValueError(f'{key} must be 3 finite numbers, got {section[key]}')
     return values
-
-
-def _rotation(rpy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation matrix of URDF's roll, pitch, yaw (about fixed x, y, z)."""
-    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    return np.array(
-        [
-            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-            [-sp, cp * sr, cp * cr],
-        ]
-    )

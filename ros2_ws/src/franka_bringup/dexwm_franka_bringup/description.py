@@ -90,6 +90,8 @@ def robot_description(cell_config: CellConfig | None = None, *, meshes: bool = T
     """
     config = cell_config or load_cell_config()
     arguments = {'cell_config': str(config.path)}
+    if config.calibration is not None:
+        arguments['camera_calibration'] = str(config.calibration.path)
     if meshes:
         visual, collision = _find('FR3 arm', _ARM_ROS, _ARM_WHEEL)
         (hand,) = _find('Allegro hand', _HAND_ROS, _HAND_WHEEL)

@@ -20,6 +20,7 @@ import numpy as np
 import pylibfranka as franka
 
 from dexwm.control.joint_trajectory_controller import TrajectoryRejected
+from dexwm.robot.franka_errors import describe_errors, describe_mode
 from dexwm.robot.joints import ARM_JOINTS
 from dexwm_franka_bringup.fci_messages import (
     FciMode,
@@ -278,15 +279,20 @@ def run(settings: FciSettings, commands: Connection, reports: Connection) -> Non
 
 
 def _describe(state: franka.RobotState, problem: str) -> str:
-    errors = [
-        f'{label}: {", ".join(names)}'
-        for label, names in (
-            ('current errors', _names(state.current_errors)),
-            ('errors of the last motion', _names(state.last_motion_errors)),
+    current = _names(state.current_errors)
+    # Those of the last motion are mostly the same: not to be told twice.
+    last = [name for name in _names(state.last_motion_errors) if name not in current]
+    return '; '.join(
+        filter(
+            None,
+            (
+                problem,
+                describe_mode(state.robot_mode.name),
+                describe_errors(current),
+                describe_errors(last),
+            ),
         )
-        if names
-    ]
-    return '; '.join([problem, *errors])
+    )
 
 
 def _names(errors: franka.Errors) -> list[str]:

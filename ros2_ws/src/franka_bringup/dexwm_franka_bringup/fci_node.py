@@ -160,6 +160,9 @@ class FciNode(Node):
             message.effort = list(report.efforts)
             self._joint_states.publish(message)
         seen, self._seen = self._seen, report
+        if (report.mode is FciMode.FAULT) != (seen.mode is FciMode.FAULT):
+            # Whoever moves the arm must know at once.
+            self._diagnose()
         if report.rejected > seen.rejected:
             self.get_logger().warning(
                 f'{CONTROLLER} rejected a trajectory: {report.last_rejection}'

@@ -1,0 +1,1 @@
+"""Where the camera stands: calibration of a fixed camera against the arm's base."""
