@@ -13,6 +13,7 @@ from dexwm_msgs.srv import CaptureGoal, ListGoals, SetGoal
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from dexwm.planning.mpc import REPLACEMENTS
 from dexwm.robot.joints import JOINTS
 from dexwm_planner.domain import DomainLease
 from dexwm_planner.image_conversion import image_to_array
@@ -68,13 +69,21 @@ def test_executed_plans_follow_one_another_from_where_the_robot_got(scene):
     np.testing.assert_allclose(scene.robot.positions, result.plan.waypoints[-1].positions)
 
 
-def test_a_motion_that_is_refused_ends_the_task_and_says_why(scene):
+@pytest.mark.parametrize(
+    ('refusal', 'tries'),
+    [
+        # Another plan may go another way.
+        (ExecutePlan.Result.COLLISION, 1 + REPLACEMENTS),
+        (ExecutePlan.Result.REFUSED, 1),
+    ],
+)
+def test_a_motion_that_is_refused_ends_the_task_and_says_why(scene, refusal, tries):
     scene.wait_ready()
-    scene.robot.refusal = ExecutePlan.Result.COLLISION
+    scene.robot.refusal = refusal
     result = scene.ask(execute=True, preset='random')
     assert result.error_code == Result.EXECUTION_FAILED
-    assert 'code -3, because' in result.error_string
-    assert len(scene.robot.motions) == 1
+    assert f'code {refusal}, because' in result.error_string
+    assert scene.robot.motions == ['reach, plan 1 of 3'] * tries
 
 
 def test_without_fresh_inputs_nothing_is_planned(scene):
