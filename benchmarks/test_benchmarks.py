@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults import FAULTS
 from benchmarks.measurement import Goal, percentiles
 from benchmarks.run import BENCHMARKS
 
@@ -23,6 +24,18 @@ GOALS = {
         'plans failed',
     },
     'data': {'pictures, fast, 2 cores', 'pictures, standard, 2 cores'},
+    'faults': {
+        f'{fault}: peak {what} of limit'
+        for fault in (
+            *FAULTS,
+            'trajectory node is told to end',
+            'trajectory node is killed',
+            'trajectory node hangs',
+            'clock jumps',
+            'controllers are killed',
+        )
+        for what in ('acceleration', 'jerk')
+    },
     'kinematics': set(),
     'loader': {'cache over demand'},
     'planning': {
