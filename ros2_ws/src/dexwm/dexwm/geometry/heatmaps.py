@@ -83,6 +83,35 @@ def gaussian_heatmaps(
     return row[..., :, None] * column[..., None, :]
 
 
+def exact_heatmaps(
+    pixels: Tensor, valid: Tensor, image_size: tuple[int, int], stride: int, sigma: float
+) -> Tensor:
+    """Gaussians at points as they are: not rounded, not cut off, whole at the border.
+
+    Args:
+        pixels: (..., K, 2) column and row in the picture.
+        valid: (..., K) bool.
+        image_size: height and width of the picture, pixels.
+        stride: pixels of the picture a cell.
+        sigma: pixels of the picture.
+
+    Returns:
+        As `gaussian_heatmaps`.
+    """
+    height, width = image_size
+    return gaussian_heatmaps(
+        pixels,
+        valid,
+        height,
+        width,
+        stride,
+        sigma,
+        round_to_pixel=False,
+        radius=None,
+        zero_at_border=False,
+    )
+
+
 def soft_argmax(heatmaps: Tensor, stride: int = 1, temperature: float = 1.0) -> Tensor:
     """The mean position under the softmax of each map; can be differentiated.
 

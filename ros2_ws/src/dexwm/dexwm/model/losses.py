@@ -63,6 +63,22 @@ def state_loss(
     return (error * weight / weight.mean(dim=-1, keepdim=True)).mean()
 
 
+def map_entropy(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """How far maps of logits are from drawn ones.
+
+    Args:
+        predicted: (..., K, rows, columns), logits of a point's cell.
+        target: (..., K, rows, columns), from `gaussian_heatmaps`; normalised here.
+
+    Returns:
+        Cross-entropies (..., K) in nats, and which (..., K) of the drawn maps have any weight.
+    """
+    total = target.float().sum(dim=(-2, -1))
+    log_p = torch.log_softmax(predicted.float().flatten(-2), dim=-1)
+    each = -(target.float().flatten(-2) * log_p).sum(dim=-1) / total.clamp(min=1e-12)
+    return each, total > 0
+
+
 def hand_consistency_loss(
     predicted: Tensor, target: Tensor, valid: Tensor, kind: HeatmapLoss = 'mse'
 ) -> Tensor:
@@ -96,7 +112,7 @@ def hand_consistency_loss(
     if kind == 'mse':
         each = (predicted.float() - target.float()).square().mean(dim=(-2, -1))
     elif kind == 'cross_entropy':
-        each, drawn = _map_entropy(predicted, target)
+        each, drawn = map_entropy(predicted, target)
         counted = counted & drawn
     else:
         raise LossError(f'kind must be one of {", ".join(get_args(HeatmapLoss))}, got {kind!r}')
@@ -129,7 +145,7 @@ def object_consistency_loss(
             f'heat maps of shape {tuple(predicted.shape)} need valid and weight of their shape '
             f'without the last two axes, got {tuple(valid.shape)} and {tuple(weight.shape)}'
         )
-    each, drawn = _map_entropy(predicted, target)
+    each, drawn = map_entropy(predicted, target)
     counted = weight * (valid.to(torch.bool) & drawn)
     return torch.where(counted > 0, counted * each, 0.0).sum() / counted.sum().clamp(min=1e-12)
 
@@ -179,14 +195,6 @@ def rollout_loss(
         changed_patch_weight,
     )
     return loss, predicted
-
-
-def _map_entropy(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy (..., K) of logits and drawn maps, and which (..., K) are drawn at all."""
-    total = target.float().sum(dim=(-2, -1))
-    log_p = torch.log_softmax(predicted.float().flatten(-2), dim=-1)
-    each = -(target.float().flatten(-2) * log_p).sum(dim=-1) / total.clamp(min=1e-12)
-    return each, total > 0
 
 
 def _check_same_shape(predicted: Tensor, target: Tensor) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from dexwm.data.batch import FrameBatch
 from dexwm.data.episode import HAND_KEYPOINTS, RIGHT_HAND
-from dexwm.geometry.heatmaps import gaussian_heatmaps, soft_argmax
+from dexwm.geometry.heatmaps import exact_heatmaps, soft_argmax
 from dexwm.model.adapter import Adapter
 from dexwm.model.keypoint_head import TYPICAL_DEPTH
+from dexwm.model.losses import map_entropy
 from dexwm.training.objective import ObjectiveError
 
 PCK_PIXELS = 20.0
@@ -109,7 +110,7 @@ class AdapterObjective(nn.Module):
             )
         self.adapter = adapter
         self.config = config
-        self._image_size = tuple(image_size)
+        self._image_size = image_size
         self._maps = (len(config.keypoints), len(config.keypoints), objects, 3)
         cells = token // config.stride
         hidden = config.hidden
@@ -223,20 +224,10 @@ class AdapterObjective(nn.Module):
 
     def _map_loss(self, maps: Tensor, pixels: Tensor, valid: Tensor) -> Tensor:
         """Cross-entropy between the softmax of maps and normalised Gaussians at pixels."""
-        true = gaussian_heatmaps(
-            pixels,
-            valid,
-            self._image_size[0],
-            self._image_size[1],
-            self.config.stride,
-            self.config.sigma,
-            round_to_pixel=False,
-            radius=None,
-            zero_at_border=False,
-        ).flatten(2)
-        true = true / true.sum(-1, keepdim=True).clamp(min=1e-6)
-        entropy = -(true * torch.log_softmax(maps.flatten(2), dim=-1)).sum(-1)
-        return _mean_where(entropy, valid)
+        true = exact_heatmaps(
+            pixels, valid, self._image_size, self.config.stride, self.config.sigma
+        )
+        return _mean_where(map_entropy(maps, true)[0], valid)
 
     def _small(self, batch: FrameBatch, like: Tensor) -> Tensor:
         if batch.pictures is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dexwm.data.batch import Batch
-from dexwm.geometry.heatmaps import gaussian_heatmaps, soft_argmax
+from dexwm.geometry.heatmaps import exact_heatmaps, gaussian_heatmaps, soft_argmax
 from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
 from dexwm.model.keypoint_head import MapHead
@@ -251,17 +251,12 @@ class WorldModelTask(Task):
         assert self.object_head is not None
         things = self._loss.object_consistency
         valid = batch.object_valid[:, frames]
-        height, width = self.model.encoder.image_size
-        target = gaussian_heatmaps(
+        target = exact_heatmaps(
             batch.object_pixels[:, frames],
             valid,
-            height,
-            width,
+            self.model.encoder.image_size,
             self.model.config.heatmap_stride,
             things.sigma,
-            round_to_pixel=False,
-            radius=None,
-            zero_at_border=False,
         )
         weight = 1 + things.moved_weight * self._moved(batch)[:, frames]
         return object_consistency_loss(self.object_head(latents), target, valid, weight)
