@@ -121,7 +121,7 @@ class UnixBus(can.BusABC):
             if self._peer is None:
                 return None
         try:
-            packet = self._peer.recv(_FRAME.size)
+            packet = self._take_packet(self._peer)
         except BlockingIOError:
             return None
         except OSError:
@@ -140,6 +140,15 @@ class UnixBus(can.BusABC):
             dlc=length,
             data=None if remote else data[:length],
         )
+
+    @staticmethod
+    def _take_packet(peer: socket.socket) -> bytes:
+        try:
+            return peer.recv(_FRAME.size)
+        except ConnectionResetError:
+            # The other end left without reading all of ours. Linux says so once, before it hands
+            # out what the other end sent: a last "servo off" is still there.
+            return peer.recv(_FRAME.size)
 
     def _drop_peer(self) -> None:
         if self._peer is not None:

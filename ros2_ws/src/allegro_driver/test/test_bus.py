@@ -66,6 +66,16 @@ def test_the_last_words_of_an_end_arrive(ends):
     assert far.recv(1.0).arbitration_id == 0x104
 
 
+def test_the_last_words_of_an_end_that_left_frames_unread_arrive(ends):
+    near, far, _ = ends
+    far.recv(0.0)
+    far.send(can.Message(arbitration_id=0x80, is_extended_id=False))
+    near.send(Frame(0x104))
+    near.close()
+    assert far.recv(1.0).arbitration_id == 0x104
+    assert far.recv(0.0) is None and not far.connected
+
+
 def test_a_controller_that_is_bus_off_is_reported():
     name = 'test_a_controller_that_is_bus_off'
     with can.Bus(interface='virtual', channel=name) as other, HandBus.open('virtual', name) as bus:
