@@ -92,7 +92,7 @@ class HandNode(Node):
         """Raise if the control process has ended.
 
         Raises:
-            HandProcessError: It has.
+            ControlProcessError: It has.
         """
         self._hand.check()
 

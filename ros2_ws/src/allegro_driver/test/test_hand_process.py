@@ -10,9 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from allegro_driver.hand_process import HandProcess, HandProcessError
+from allegro_driver.hand_process import HandProcess
 from allegro_driver.messages import POWERED, Alive, GoTo, HandMode, HandSettings
 from allegro_driver.postures import POSTURES
+from dexwm_franka_bringup.control_process import ControlProcessError
 
 pytestmark = pytest.mark.realtime
 
@@ -53,18 +54,18 @@ def test_sigterm(bench, hand):
 
 
 def test_an_exception(bench, hand):
-    hand._commands.send_bytes(b'not a pickle')
+    hand._loop._commands.send_bytes(b'not a pickle')
     bench.wait_off()
-    bench.wait(lambda: not hand._reader.is_alive(), 'the end of the process')
-    with pytest.raises(HandProcessError, match='exit code 1; the servo was switched off'):
+    bench.wait(lambda: hand._loop.ended, 'the end of the process')
+    with pytest.raises(ControlProcessError, match='exit code 1; the servo was switched off'):
         hand.check()
 
 
 def test_the_process_is_killed(bench, hand):
     os.kill(hand.pid, signal.SIGKILL)
-    bench.wait(lambda: not hand._reader.is_alive(), 'the end of the process')
+    bench.wait(lambda: hand._loop.ended, 'the end of the process')
     assert bench.hand.servo_on
-    with pytest.raises(HandProcessError, match='switched off from the node'):
+    with pytest.raises(ControlProcessError, match='switched off from the node'):
         hand.check()
     bench.wait_off()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from dexwm.control.timing import stop_ramp
 from dexwm.control.trajectory import JointTrajectory
 from dexwm.robot.joints import ARM_JOINTS
 from dexwm_franka_bringup.command_check import check_commands
+from dexwm_franka_bringup.control_process import ControlProcess, ControlProcessError
 from dexwm_franka_bringup.fci_messages import (
     FciMode,
     FciSettings,
@@ -40,10 +40,6 @@ _LEAD_NS = 10_000_000
 _FINISH_TIMEOUT = 5.0
 
 
-class FciArmError(RuntimeError):
-    """The control process has ended, or does not answer."""
-
-
 class FciArm:
     """Sends trajectories to the control process after a rehearsal.
 
@@ -58,55 +54,41 @@ class FciArm:
             settings: How to reach and treat the robot.
             on_report: Called with each report, from a thread of its own.
         """
-        self._on_report = on_report
         self._limits = loop_limits()
         self._rehearsal = self._before = self._holding([0.0] * len(ARM_JOINTS))
         self._refused = self._splice_ns = 0
         # A simulated robot's milliseconds can be long, but not short.
         self._longest_silence = 1.0 / settings.report_rate if settings.robot_time else math.inf
-        context = multiprocessing.get_context('spawn')
-        command_source, self._commands = context.Pipe(duplex=False)
-        self._reports, report_sink = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_run,
-            args=(settings, command_source, report_sink),
-            name='fci control loop',
-            daemon=True,
+        self._loop: ControlProcess[FciSettings, Follow | Recover | Finish, Report] = (
+            ControlProcess(
+                'fci control loop', _run, settings, Report(FciMode.CONNECTING), on_report
+            )
         )
-        self._theirs: tuple[Connection, ...] = (command_source, report_sink)
-        self._report = Report(FciMode.CONNECTING)
-        self._reported_at = time.monotonic()
         self._lock = threading.Lock()
-        self._reader = threading.Thread(target=self._read, name='reports', daemon=True)
 
     @property
     def report(self) -> Report:
         """The newest report."""
-        return self._report
+        return self._loop.report
 
     def silence(self) -> float:
         """Age of the newest report (s)."""
-        return time.monotonic() - self._reported_at
+        return self._loop.silence()
 
     def start(self) -> None:
-        """Start the control process."""
-        self._process.start()
-        # Its ends are its own: when it dies, ours must see the end of the pipe, and vice versa.
-        for connection in self._theirs:
-            connection.close()
-        self._reader.start()
+        """Start the control process; see `ControlProcess.start`."""
+        self._loop.start()
 
     def check(self) -> None:
         """Raise if the control process has ended.
 
         Raises:
-            FciArmError: It has.
+            ControlProcessError: It has.
         """
-        if not self._reader.is_alive():
-            self._process.join(1.0)
-            raise FciArmError(
-                f'The control process ended with exit code {self._process.exitcode}: see above.'
-            )
+        try:
+            self._loop.check()
+        except ControlProcessError as error:
+            raise ControlProcessError(f'{error}: see above.') from error
 
     def accept(self, trajectory: JointTrajectory | None, stamp_ns: int) -> None:
         """Follow a trajectory, or brake to rest if it is None.
@@ -119,7 +101,7 @@ class FciArm:
             TrajectoryRejected: With the reason. What ran before still runs.
         """
         with self._lock:
-            report = self._report
+            report = self.report
             if report.mode not in (FciMode.HOLDING, FciMode.MOVING):
                 raise TrajectoryRejected(
                     f'the arm is {report.mode.value} ({report.reason or "wait for it"}); once the '
@@ -147,13 +129,13 @@ class FciArm:
         Returns:
             What still keeps us from controlling the arm; empty if nothing does.
         """
-        before = self._report
+        before = self.report
         if before.mode is not FciMode.FAULT:
             return ''
-        self._send(Recover())
+        self._loop.send(Recover())
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            report = self._report
+            report = self.report
             if report.mode in (FciMode.HOLDING, FciMode.MOVING):
                 return ''
             if report.recoveries > before.recoveries:
@@ -164,15 +146,11 @@ class FciArm:
     def close(self) -> None:
         """Brake to rest, hand the arm back and end the process."""
         # Not in control: nothing to brake. Ended already: nobody to tell.
-        with contextlib.suppress(TrajectoryRejected, FciArmError):
+        with contextlib.suppress(TrajectoryRejected, ControlProcessError):
             self.accept(None, 0)
-        with contextlib.suppress(FciArmError):
-            self._send(Finish())
-        self._process.join(_FINISH_TIMEOUT)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._reader.join()
+        with contextlib.suppress(ControlProcessError):
+            self._loop.send(Finish())
+        self._loop.join(_FINISH_TIMEOUT)
 
     def _now_ns(self, report: Report) -> int:
         """The control loop's time now (ns), or a little later."""
@@ -191,23 +169,8 @@ class FciArm:
     def _follow(self, trajectory: JointTrajectory, stamp_ns: int, splice_ns: int) -> None:
         trial = self._rehearsal.followed_by(trajectory, stamp_ns, splice_ns, self._limits)
         check_commands(self._rehearsal, trial, splice_ns, self._limits)
-        self._send(Follow(trajectory, stamp_ns, splice_ns))
+        self._loop.send(Follow(trajectory, stamp_ns, splice_ns))
         self._before, self._rehearsal = self._rehearsal, trial
-
-    def _send(self, command: Follow | Recover | Finish) -> None:
-        try:
-            self._commands.send(command)
-        except OSError as error:
-            raise FciArmError('The control process has ended.') from error
-
-    def _read(self) -> None:
-        try:
-            while True:
-                report = self._reports.recv()
-                self._report, self._reported_at = report, time.monotonic()
-                self._on_report(report)
-        except (EOFError, OSError):
-            pass
 
 
 def _run(settings: FciSettings, commands: Connection, reports: Connection) -> None:

@@ -75,7 +75,7 @@ class FciNode(Node):
         """Raise if the control process has ended.
 
         Raises:
-            FciArmError: It has.
+            ControlProcessError: It has.
         """
         self._arm.check()
 
