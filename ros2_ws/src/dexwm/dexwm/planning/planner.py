@@ -201,13 +201,12 @@ class Planner:
         options = self.model.config.action
         actions = JointActions(self._kinematics, options, observation, intrinsics)
         with timed(seconds, 'encoder'):
-            target = make_target(goal, self.model, actions, image, preprocess)
+            seen = torch.from_numpy(preprocess.apply(image))[None].to(self.device)
+            latents = self.model.encode(seen)
+            target = make_target(goal, self.model, actions, image, preprocess, latents[0])
         cost = self._cost(target, actions, task)
         rollout = None
         if cost.needs_latents:
-            with timed(seconds, 'encoder'):
-                seen = torch.from_numpy(preprocess.apply(image))[None].to(self.device)
-                latents = self.model.encode(seen)
             none = latents.new_zeros(0, options.dim)
             rollout = CachedRollout(self.model, latents, none)
 

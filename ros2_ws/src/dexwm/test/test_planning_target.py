@@ -1,0 +1,57 @@
+"""What a goal means for an observation."""
+
+import numpy as np
+import pytest
+import torch
+
+from dexwm.geometry.preprocess import ResizeAndCrop
+from dexwm.planning.joint_actions import RIGHT_HAND, RIGHT_HEATMAP_KEYPOINTS, JointActions
+from dexwm.planning.observation import Observation
+from dexwm.planning.target import make_target
+from dexwm.robot.joints import HOME
+from dexwm.robot.kinematics import BatchedKinematics
+
+from .planning_scene import INTRINSICS, camera_pose, deep_model, picture, picture_goal
+
+SEEN = list(RIGHT_HEATMAP_KEYPOINTS)
+
+
+@pytest.fixture(scope='module')
+def kinematics(model):
+    return BatchedKinematics.from_model(model).float()
+
+
+def read(kinematics, goal_seed, now_seed, pose=None):
+    """The target of a goal picture; also its points as they would be without correction."""
+    model = deep_model()
+    image = picture(now_seed)
+    seen = Observation(image, HOME, INTRINSICS, camera_pose() if pose is None else pose)
+    step = ResizeAndCrop.to_cover(48, 32, *model.encoder.image_size)
+    small = step.apply_to_intrinsics(INTRINSICS)
+    actions = JointActions(kinematics, model.config.action, seen, small)
+    latents = model.encode(torch.from_numpy(step.apply(image))[None])[0]
+    target = make_target(picture_goal(goal_seed), model, actions, image, step, latents)
+    _, pixels, depths = model.keypoints(target.latents)
+    plain = actions.unproject(pixels[RIGHT_HAND], depths[RIGHT_HAND])
+    return target.points_base[SEEN], plain, actions
+
+
+def test_a_goal_that_is_the_observed_picture_is_where_the_hand_is(kinematics):
+    points, plain, actions = read(kinematics, 1, 1)
+    here = actions.start_keypoints_base[SEEN]
+    torch.testing.assert_close(points, here)
+    assert (plain - here).norm(dim=-1).mean() > 0.05
+
+
+def test_another_picture_is_corrected_the_less_the_further_away_its_hand_is(kinematics):
+    same, other = (read(kinematics, goal, 1) for goal in (1, 2))
+    misread = same[1] - same[0]
+    way = (other[1] - same[1]).norm(dim=-1).mean()
+    assert way > 0
+    torch.testing.assert_close(other[1] - other[0], torch.exp(-way / 0.09) * misread)
+
+
+def test_a_hand_outside_the_picture_corrects_nothing(kinematics):
+    turned = camera_pose() @ np.diag([1.0, -1.0, -1.0, 1.0])
+    points, plain, _ = read(kinematics, 1, 1, turned)
+    torch.testing.assert_close(points, plain)
