@@ -9,19 +9,9 @@ such a program uses. `~/off` takes the motors' power away; after that, and after
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from collections import deque
-
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -44,20 +34,17 @@ from allegro_driver.postures import POSTURES
 from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import HAND_JOINTS
+from dexwm_franka_bringup.driver_node import CycleRate, DriverNode, key_values, run_driver
 
 CONTROLLER = 'allegro_hand_controller'
-SIGNAL_LATENCY = 0.2
-"""How long a signal to stop may go unnoticed (s)."""
-
 _ALIVE_PERIOD = 0.02
-_RATE_WINDOW = 5
 _OFF_TIMEOUT = 1.0
 _RECOVERY_TIMEOUT = 5.0
 _SILENT_AFTER = 0.5
 _LOW_RATE = 300.0
 
 
-class HandNode(Node):
+class HandNode(DriverNode):
     """Passes trajectories to the hand and its state to the graph."""
 
     def __init__(self) -> None:
@@ -68,12 +55,10 @@ class HandNode(Node):
         """
         super().__init__('hand')
         settings = self._declare()
-        self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._accepted = self._rejected = 0
         self._last_rejection = ''
         self._seen = HandReport(HandMode.CONNECTING)
-        self._cycles: deque[tuple[int, int]] = deque(maxlen=_RATE_WINDOW)
+        self._cycle_rate = CycleRate()
         self._hand = HandProcess(settings, self._take_report)
         self.create_subscription(
             JointTrajectoryMessage, f'/{CONTROLLER}/joint_trajectory', self._take_trajectory, 10
@@ -102,15 +87,10 @@ class HandNode(Node):
         super().destroy_node()
 
     def _declare(self) -> HandSettings:
-        def declare(name: str, default: object, description: str, **more: object) -> object:
-            descriptor = ParameterDescriptor(description=description, read_only=True, **more)
-            value = self.declare_parameter(name, default, descriptor).value
-            return tuple(value) if isinstance(default, list) else value
-
         def between(lower: float, upper: float) -> list[FloatingPointRange]:
             return [FloatingPointRange(from_value=lower, to_value=upper)]
 
-        defaults = HandSettings('', '')
+        declare, defaults = self.declare, HandSettings('', '')
         return HandSettings(
             interface=declare(
                 'interface',
@@ -227,12 +207,13 @@ class HandNode(Node):
         """Publish a report's state and log what changed; called from the reader thread."""
         seen, self._seen = self._seen, report
         if report.stamp_ns > seen.stamp_ns:
-            message = JointState(name=list(HAND_JOINTS))
-            message.header.stamp = Time(nanoseconds=report.stamp_ns).to_msg()
-            message.position = list(report.positions)
-            message.velocity = list(report.velocities)
-            message.effort = list(report.efforts)
-            self._joint_states.publish(message)
+            self.publish_joints(
+                HAND_JOINTS,
+                report.stamp_ns,
+                report.positions,
+                report.velocities,
+                report.efforts,
+            )
         if report.rejected > seen.rejected:
             self.get_logger().warning(f'{CONTROLLER} refused: {report.last_rejection}')
         if (report.mode in POWERED, report.reason) == (seen.mode in POWERED, seen.reason):
@@ -251,9 +232,7 @@ class HandNode(Node):
 
     def _diagnose(self) -> None:
         report = self._hand.report
-        self._cycles.append((time.monotonic_ns(), report.cycles))
-        (then_ns, cycles_then), (now_ns, cycles_now) = self._cycles[0], self._cycles[-1]
-        rate = (cycles_now - cycles_then) / ((now_ns - then_ns) * 1e-9 or 1.0)
+        rate = self._cycle_rate.update(report.cycles)
         status = DiagnosticStatus(name='hand: can', hardware_id=report.serial or 'Allegro V4')
         status.level, status.message = DiagnosticStatus.OK, report.mode.value
         if report.mode is HandMode.FAULT:
@@ -263,12 +242,11 @@ class HandNode(Node):
         elif report.mode not in POWERED:
             status.level = DiagnosticStatus.WARN
             status.message = report.reason or report.mode.value
-        elif len(self._cycles) == _RATE_WINDOW and rate < _LOW_RATE:
+        elif self._cycle_rate.is_settled and rate < _LOW_RATE:
             status.level = DiagnosticStatus.WARN
             status.message = f'{report.mode.value}; only {rate:.0f} cycles a second'
-        status.values = [
-            KeyValue(key=key, value=str(value))
-            for key, value in {
+        status.values = key_values(
+            {
                 'mode': report.mode.name.lower(),
                 'reason': report.reason,
                 'cycle_rate': f'{rate:.1f}',
@@ -283,33 +261,11 @@ class HandNode(Node):
                 'accepted': self._accepted,
                 'rejected': self._rejected + report.rejected,
                 'last_rejection': report.last_rejection or self._last_rejection,
-            }.items()
-        ]
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+            }
+        )
+        self.publish_diagnostics(status)
 
 
 def main() -> int:
     """Run the node until it is told to stop; the servo is off when it ends."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    # The servo must go off before the context goes.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = None
-    try:
-        node = HandNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=SIGNAL_LATENCY)
-            node.check()
-    except (ValueError, RuntimeError) as error:
-        rclpy.logging.get_logger('hand').fatal(str(error))
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_driver('hand', HandNode)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import queue
-import signal
 import sys
 import threading
 import time
@@ -17,15 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import can
-import rclpy
 from dexwm_msgs.msg import CellState
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Pose
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -39,6 +34,7 @@ from dexwm.control.joint_trajectory_controller import TrajectoryRejected
 from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, JOINTS
+from dexwm_franka_bringup.driver_node import DriverNode, key_values, run_driver
 from dexwm_sim.cell import Cell, CellSnapshot
 from dexwm_sim.episode_file import load_episode
 from dexwm_sim.realtime import RealTimeLoop
@@ -56,11 +52,9 @@ MAX_BACKLOG_NS = 200_000_000
 SWITCH_INTERVAL = 2e-4
 CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 SLOW_RTF = 0.99
-SIGNAL_LATENCY = 0.2
-"""How long a signal to stop may go unnoticed (s)."""
 
 
-class CellNode(Node):
+class CellNode(DriverNode):
     """Publishes the cell's state and hands trajectories to its controllers."""
 
     def __init__(self) -> None:
@@ -90,10 +84,8 @@ class CellNode(Node):
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._last_rejection: dict[str, str] = {}
-        self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
         self._references = self.create_publisher(JointState, '/desired_joint_states', 10)
         self._cell_states = self.create_publisher(CellState, '/cell/state', 10)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Where the simulated robot's time is its own, everybody else's is that, too.
         self._clock_publisher = (
             self.create_publisher(Clock, '/clock', CLOCK_QOS) if self._robot.clock else None
@@ -135,11 +127,7 @@ class CellNode(Node):
 
     def _declare(self) -> tuple[SceneConfig, str, str, CellSnapshot | None]:
         """Declare the parameters; return the scene, who drives arm and hand, and the start."""
-
-        def declare(name: str, default: object, description: str, **more: object) -> object:
-            descriptor = ParameterDescriptor(description=description, read_only=True, **more)
-            return self.declare_parameter(name, default, descriptor).value
-
+        declare = self.declare
         seed = declare(
             'scene_seed',
             0,
@@ -243,20 +231,18 @@ class CellNode(Node):
             if self._clock_publisher is not None:
                 self._clock_publisher.publish(Clock(clock=stamp))
             if self._published:
-                self._joint_states.publish(self._joint_state(snapshot, stamp))
+                joints = self._published
+                self.publish_joints(
+                    [JOINTS[joint] for joint in joints],
+                    snapshot.stamp_ns,
+                    snapshot.positions[joints].tolist(),
+                    snapshot.velocities[joints].tolist(),
+                    snapshot.efforts[joints].tolist(),
+                )
             if count % self._snapshots_per_state == 0:
                 self._cell_states.publish(self._cell_state(snapshot, stamp))
                 self._references.publish(_references(snapshot, stamp))
             count += 1
-
-    def _joint_state(self, snapshot: RobotSnapshot, stamp: object) -> JointState:
-        message = JointState()
-        message.header.stamp = stamp
-        message.name = [JOINTS[joint] for joint in self._published]
-        message.position = snapshot.positions[self._published].tolist()
-        message.velocity = snapshot.velocities[self._published].tolist()
-        message.effort = snapshot.efforts[self._published].tolist()
-        return message
 
     def _cell_state(self, snapshot: RobotSnapshot, stamp: object) -> CellState:
         message = CellState()
@@ -288,10 +274,12 @@ class CellNode(Node):
         if rtf < SLOW_RTF:
             physics.level = DiagnosticStatus.WARN
             physics.message = f'slower than real time: the machine is too busy ({rtf:.2f})'
-        physics.values = _key_values(
-            real_time_factor=f'{rtf:.3f}',
-            dropped_time=f'{self._loop.dropped_time:.3f}',
-            **self._robot.diagnostics(),
+        physics.values = key_values(
+            {
+                'real_time_factor': f'{rtf:.3f}',
+                'dropped_time': f'{self._loop.dropped_time:.3f}',
+                **self._robot.diagnostics(),
+            }
         )
         controllers = []
         for name in self._robot.controllers:
@@ -300,15 +288,15 @@ class CellNode(Node):
             if self._rejected[name]:
                 status.level = DiagnosticStatus.WARN
                 status.message = 'rejected trajectories'
-            status.values = _key_values(
-                accepted=self._accepted[name],
-                rejected=self._rejected[name],
-                last_rejection=self._last_rejection.get(name, ''),
+            status.values = key_values(
+                {
+                    'accepted': self._accepted[name],
+                    'rejected': self._rejected[name],
+                    'last_rejection': self._last_rejection.get(name, ''),
+                }
             )
             controllers.append(status)
-        message = DiagnosticArray(status=[physics, *controllers])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self.publish_diagnostics(physics, *controllers)
 
 
 def _references(snapshot: RobotSnapshot, stamp: object) -> JointState:
@@ -326,31 +314,7 @@ def _pose(pose: object) -> Pose:
     return message
 
 
-def _key_values(**values: object) -> list[KeyValue]:
-    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-
-
 def main() -> int:
     """Run the node until it is told to stop; the exit code is 1 if the physics broke down."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    # rclpy's own handlers would invalidate the publishers under the threads that use them.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = None
-    try:
-        node = CellNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=SIGNAL_LATENCY)
-            node.check()
-    except (ValueError, RuntimeError, OSError) as error:
-        rclpy.logging.get_logger('cell').fatal(str(error))
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_driver('cell', CellNode)

@@ -9,20 +9,10 @@ reason; only the service `~/recover` takes control again, holding where the arm 
 from __future__ import annotations
 
 import importlib.util
-import signal
-import threading
-import time
-from collections import deque
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.msg import FloatingPointRange
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
-from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
@@ -30,19 +20,17 @@ from dexwm.control.joint_trajectory_controller import TrajectoryRejected
 from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS
+from dexwm_franka_bringup.driver_node import CycleRate, DriverNode, key_values, run_driver
 from dexwm_franka_bringup.fci_arm import SILENT_AFTER, FciArm
 from dexwm_franka_bringup.fci_messages import FciMode, FciSettings, Report
 
 CONTROLLER = 'fr3_arm_controller'
 RECOVERY_TIMEOUT = 10.0
-SIGNAL_LATENCY = 0.2
-"""How long a signal to stop may go unnoticed (s)."""
 
-_RATE_WINDOW = 5
 _LOW_SUCCESS_RATE = 0.9
 
 
-class FciNode(Node):
+class FciNode(DriverNode):
     """Passes trajectories to the arm and its state to the graph."""
 
     def __init__(self) -> None:
@@ -50,15 +38,18 @@ class FciNode(Node):
 
         Raises:
             ValueError: If a parameter cannot be used.
+            RuntimeError: If libfranka's binding is missing.
         """
+        if importlib.util.find_spec('pylibfranka') is None:
+            raise RuntimeError(
+                "The FCI node needs libfranka's Python binding: pip install pylibfranka"
+            )
         super().__init__('fci')
         settings = self._declare()
-        self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._accepted = self._rejected = 0
         self._last_rejection = ''
         self._seen = Report(FciMode.CONNECTING)
-        self._cycles: deque[tuple[int, int]] = deque(maxlen=_RATE_WINDOW)
+        self._cycle_rate = CycleRate()
         self._arm = FciArm(settings, self._take_report)
         self.create_subscription(
             JointTrajectoryMessage,
@@ -85,10 +76,7 @@ class FciNode(Node):
         super().destroy_node()
 
     def _declare(self) -> FciSettings:
-        def declare(name: str, default: object, description: str, **more: object) -> object:
-            descriptor = ParameterDescriptor(description=description, read_only=True, **more)
-            value = self.declare_parameter(name, default, descriptor).value
-            return tuple(value) if isinstance(default, list) else value
+        declare = self.declare
 
         def positive(upper: float) -> list[FloatingPointRange]:
             return [FloatingPointRange(from_value=1.0, to_value=upper)]
@@ -153,12 +141,13 @@ class FciNode(Node):
     def _take_report(self, report: Report) -> None:
         """Publish a report's state and log what changed; called from the reader thread."""
         if report.stamp_ns > self._seen.stamp_ns:
-            message = JointState(name=list(ARM_JOINTS))
-            message.header.stamp = Time(nanoseconds=report.stamp_ns).to_msg()
-            message.position = list(report.positions)
-            message.velocity = list(report.velocities)
-            message.effort = list(report.efforts)
-            self._joint_states.publish(message)
+            self.publish_joints(
+                ARM_JOINTS,
+                report.stamp_ns,
+                report.positions,
+                report.velocities,
+                report.efforts,
+            )
         seen, self._seen = self._seen, report
         if (report.mode is FciMode.FAULT) != (seen.mode is FciMode.FAULT):
             # Whoever moves the arm must know at once.
@@ -190,9 +179,7 @@ class FciNode(Node):
 
     def _diagnose(self) -> None:
         report = self._arm.report
-        self._cycles.append((time.monotonic_ns(), report.cycles))
-        (then_ns, cycles_then), (now_ns, cycles_now) = self._cycles[0], self._cycles[-1]
-        rate = (cycles_now - cycles_then) / ((now_ns - then_ns) * 1e-9 or 1.0)
+        rate = self._cycle_rate.update(report.cycles)
         status = DiagnosticStatus(name='fci: arm', hardware_id='FR3')
         status.level, status.message = DiagnosticStatus.OK, report.mode.value
         if report.mode is FciMode.FAULT:
@@ -202,9 +189,8 @@ class FciNode(Node):
         elif report.mode is FciMode.CONNECTING or report.success_rate < _LOW_SUCCESS_RATE:
             status.level = DiagnosticStatus.WARN
             status.message = report.reason or f'{report.mode.value}; commands get lost'
-        status.values = [
-            KeyValue(key=key, value=str(value))
-            for key, value in {
+        status.values = key_values(
+            {
                 'mode': report.mode.name.lower(),
                 'robot_mode': report.robot_mode,
                 'reason': report.reason,
@@ -216,37 +202,11 @@ class FciNode(Node):
                 'accepted': self._accepted,
                 'rejected': self._rejected + report.rejected,
                 'last_rejection': self._last_rejection or report.last_rejection,
-            }.items()
-        ]
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+            }
+        )
+        self.publish_diagnostics(status)
 
 
 def main() -> int:
-    """Run the node until it is told to stop."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    # The arm must come to rest and be handed back before the context goes.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = None
-    try:
-        if importlib.util.find_spec('pylibfranka') is None:
-            raise RuntimeError(
-                "The FCI node needs libfranka's Python binding: pip install pylibfranka"
-            )
-        node = FciNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=SIGNAL_LATENCY)
-            node.check()
-    except (ValueError, RuntimeError) as error:
-        rclpy.logging.get_logger('fci').fatal(str(error))
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    """Run the node until it is told to stop; the arm is at rest and handed back when it ends."""
+    return run_driver('fci', FciNode)
