@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.measurement import BenchmarkError
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.orphan_guard import OrphanGuard
+from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.graph.orphan_guard import OrphanGuard
 from dexwm_planner.runner import run_environment
 
 _STOP_TIMEOUT = 40.0

@@ -41,8 +41,8 @@ from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS, robot_limits
 from dexwm_franka_bringup.action_client import ThreadedActionClient
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.orphan_guard import OrphanGuard
+from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.graph.orphan_guard import OrphanGuard
 from dexwm_planner.runner import run_environment
 
 DRIVER = 'hand: can'

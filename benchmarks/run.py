@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measurement import BenchmarkError, Measurement, Settings
-from dexwm_planner.run_directory import provenance
+from dexwm_planner.graph.run_directory import provenance
 
 BENCHMARKS = (
     'cell',

@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 from rclpy.context import Context
 from rclpy.node import Node
 
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.graphs import GRASP
+from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.graph.graphs import GRASP
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / 'docker'

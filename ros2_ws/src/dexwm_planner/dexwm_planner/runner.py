@@ -17,8 +17,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dexwm_planner.domain import DomainLease, NoFreeDomainError
-from dexwm_planner.graph import (
+from dexwm_planner.graph.domain import DomainLease, NoFreeDomainError
+from dexwm_planner.graph.graph import (
     AUTO,
     Argument,
     ArgumentError,
@@ -26,12 +26,12 @@ from dexwm_planner.graph import (
     GraphError,
     parse_assignments,
 )
-from dexwm_planner.graphs import GRAPHS
-from dexwm_planner.node_process import ExecutableNotFoundError
-from dexwm_planner.parameter_files import ParameterFileError
-from dexwm_planner.run import Run
-from dexwm_planner.run_directory import prepare_run, write_record
-from dexwm_planner.terminal import LOG_FORMAT, Terminal
+from dexwm_planner.graph.graphs import GRAPHS
+from dexwm_planner.graph.node_process import ExecutableNotFoundError
+from dexwm_planner.graph.parameter_files import ParameterFileError
+from dexwm_planner.graph.run import Run
+from dexwm_planner.graph.run_directory import prepare_run, write_record
+from dexwm_planner.graph.terminal import LOG_FORMAT, Terminal
 
 EXIT_USAGE = 2
 EXIT_NOT_STARTED = 3

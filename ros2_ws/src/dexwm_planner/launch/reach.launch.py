@@ -2,8 +2,8 @@
 
 from launch import LaunchDescription
 
-from dexwm_planner.graphs import REACH
-from dexwm_planner.launch_actions import graph_launch_description
+from dexwm_planner.graph.graphs import REACH
+from dexwm_planner.graph.launch_actions import graph_launch_description
 
 
 def generate_launch_description() -> LaunchDescription:

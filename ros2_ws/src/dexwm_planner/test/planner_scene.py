@@ -23,8 +23,8 @@ from dexwm.model.checkpoint import save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
 from dexwm.model.world_model import WorldModel, WorldModelConfig
 from dexwm.robot.joints import HOME, JOINTS
-from dexwm_planner.image_conversion import array_to_image
-from dexwm_planner.planner_node import PlannerNode
+from dexwm_planner.camera.image_conversion import array_to_image
+from dexwm_planner.planner.planner_node import PlannerNode
 
 TIMEOUT = 60.0
 SIZE = (112, 196)

@@ -25,11 +25,11 @@ from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.camera_calibration import load_camera_calibration
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
-from dexwm_planner.calibrate_node import CalibrateNode
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.image_conversion import array_to_image, image_to_array
-from dexwm_planner.overlay_node import OverlayNode, keypoint_pixels
-from dexwm_planner.plan_overlay import PREDICTED_COLOUR
+from dexwm_planner.camera.calibrate_node import CalibrateNode
+from dexwm_planner.camera.image_conversion import array_to_image, image_to_array
+from dexwm_planner.camera.overlay_node import OverlayNode, keypoint_pixels
+from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.planner.plan_overlay import PREDICTED_COLOUR
 
 TIMEOUT = 60.0
 INTRINSICS = CameraIntrinsics(960, 540, 690.0, 686.0, 484.3, 266.8)

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dexwm_planner.camera_grabber import CameraGrabber
-from dexwm_planner.camera_sources.device import DeviceSettings, DeviceSource
-from dexwm_planner.camera_sources.source import (
+from dexwm_planner.camera.camera_grabber import CameraGrabber
+from dexwm_planner.camera.sources.device import DeviceSettings, DeviceSource
+from dexwm_planner.camera.sources.source import (
     CameraSourceError,
     Frame,
     MalformedFrameError,

@@ -21,11 +21,11 @@ from rclpy.qos import QoSReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
 from dexwm.geometry.camera import CameraIntrinsics
-from dexwm_planner.camera_grabber import GrabberStatus
-from dexwm_planner.camera_node import CameraNode, judge
-from dexwm_planner.camera_sources.source import CameraConfigError
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.image_conversion import image_to_array
+from dexwm_planner.camera.camera_grabber import GrabberStatus
+from dexwm_planner.camera.camera_node import CameraNode, judge
+from dexwm_planner.camera.image_conversion import image_to_array
+from dexwm_planner.camera.sources.source import CameraConfigError
+from dexwm_planner.graph.domain import DomainLease
 
 pytestmark = pytest.mark.realtime
 
@@ -270,7 +270,7 @@ def start_executable(domain_id, *parameters):
     for parameter in parameters:
         arguments += ['-p', parameter]
     return subprocess.Popen(
-        [sys.executable, '-m', 'dexwm_planner.camera_node', *arguments],
+        [sys.executable, '-m', 'dexwm_planner.camera.camera_node', *arguments],
         env=os.environ | {'ROS_DOMAIN_ID': str(domain_id)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,20 +10,20 @@ import yaml
 
 from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.geometry.preprocess import ResizeAndCrop
-from dexwm_planner.camera_sources.calibration import (
+from dexwm_planner.camera.sources.calibration import (
     CalibrationError,
     CameraCalibration,
     load_calibration,
 )
-from dexwm_planner.camera_sources.device import (
+from dexwm_planner.camera.sources.device import (
     DeviceSettings,
     DeviceSource,
     capture_stamp,
 )
-from dexwm_planner.camera_sources.file import FileSource
-from dexwm_planner.camera_sources.pacer import Pacer
-from dexwm_planner.camera_sources.sim import SimSource
-from dexwm_planner.camera_sources.source import (
+from dexwm_planner.camera.sources.file import FileSource
+from dexwm_planner.camera.sources.pacer import Pacer
+from dexwm_planner.camera.sources.sim import SimSource
+from dexwm_planner.camera.sources.source import (
     CameraConfigError,
     CameraSourceError,
     Frame,

@@ -15,7 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
-from dexwm_planner.domain import DomainLease
+from dexwm_planner.graph.domain import DomainLease
 
 pytestmark = pytest.mark.realtime
 
@@ -65,7 +65,7 @@ def trajectory():
 
 def start(domain, stdin, log):
     return subprocess.Popen(
-        [sys.executable, '-m', 'dexwm_planner.confirm_node'],
+        [sys.executable, '-m', 'dexwm_planner.trajectory.confirm_node'],
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
         stdin=stdin,
         stderr=log.open('w'),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dexwm_planner.domain import DomainLease, NoFreeDomainError
+from dexwm_planner.graph.domain import DomainLease, NoFreeDomainError
 
 # Not those of runs, which may go on beside the tests.
 IDS = range(55, 59)
@@ -33,7 +33,8 @@ def test_a_domain_where_a_node_listens_is_not_free(tmp_path):
 
 def test_a_lease_ends_with_its_process(tmp_path):
     code = (
-        'import sys, time; from pathlib import Path; from dexwm_planner.domain import DomainLease;'
+        'import sys, time; from pathlib import Path;'
+        'from dexwm_planner.graph.domain import DomainLease;'
         'lease = DomainLease(Path(sys.argv[1]), [55, 56, 57, 58]);'
         'print(lease.domain_id, flush=True); time.sleep(60)'
     )

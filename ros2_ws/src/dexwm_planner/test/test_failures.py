@@ -19,7 +19,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from dexwm.robot.joints import ARM_JOINTS, HOME, JOINTS
-from dexwm_planner.domain import DomainLease
+from dexwm_planner.graph.domain import DomainLease
 
 pytestmark = pytest.mark.realtime
 

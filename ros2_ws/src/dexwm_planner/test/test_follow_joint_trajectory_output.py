@@ -21,9 +21,9 @@ from dexwm.control.outcome import Outcome
 from dexwm.control.timing import time_waypoints
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, robot_limits
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.follow_joint_trajectory_output import FollowJointTrajectoryOutput
-from dexwm_planner.trajectory_parameters import TrajectoryConfigError
+from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.trajectory.follow_joint_trajectory_output import FollowJointTrajectoryOutput
+from dexwm_planner.trajectory.trajectory_parameters import TrajectoryConfigError
 
 pytestmark = pytest.mark.realtime
 

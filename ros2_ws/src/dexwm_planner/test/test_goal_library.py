@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dexwm.planning.goal import GoalError
-from dexwm_planner.goal_library import GoalLibrary, GoalLibraryError
+from dexwm_planner.planner.goal_library import GoalLibrary, GoalLibraryError
 
 
 def picture(seed=0):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dexwm_planner.graph import (
+from dexwm_planner.graph.graph import (
     AUTO,
     Argument,
     ArgumentError,
@@ -16,8 +16,8 @@ from dexwm_planner.graph import (
     RunContext,
     parse_assignments,
 )
-from dexwm_planner.graphs import CELL, GRAPHS, GRASP, PICK, REACH
-from dexwm_planner.parameter_files import (
+from dexwm_planner.graph.graphs import CELL, GRAPHS, GRASP, PICK, REACH
+from dexwm_planner.graph.parameter_files import (
     ParameterFileError,
     read_parameter_file,
     write_parameter_file,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dexwm_planner.graph import RunContext
-from dexwm_planner.graphs import GRAPHS
-from dexwm_planner.parameter_files import read_parameter_file
+from dexwm_planner.graph.graph import RunContext
+from dexwm_planner.graph.graphs import GRAPHS
+from dexwm_planner.graph.parameter_files import read_parameter_file
 
 pytestmark = pytest.mark.realtime
 

@@ -10,7 +10,7 @@ from visualization_msgs.msg import Marker
 from dexwm.robot.joints import HOME
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.description import robot_description
-from dexwm_planner.plan_markers import DescriptionError, plan_markers, read_visuals
+from dexwm_planner.planner.plan_markers import DescriptionError, plan_markers, read_visuals
 
 
 @pytest.fixture(scope='module')

@@ -15,8 +15,8 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from dexwm.planning.mpc import REPLACEMENTS
 from dexwm.robot.joints import JOINTS
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.image_conversion import image_to_array
+from dexwm_planner.camera.image_conversion import image_to_array
+from dexwm_planner.graph.domain import DomainLease
 
 from .planner_scene import SIZE, TIMEOUT, Scene, picture, save_tiny_checkpoint
 
@@ -188,7 +188,7 @@ def test_the_goal_library_over_services(scene, tmp_path):
 def test_without_a_model_the_node_ends_and_says_why(model, domain_id, tmp_path):
     ended = subprocess.run(
         [
-            sys.executable, '-m', 'dexwm_planner.planner_node',
+            sys.executable, '-m', 'dexwm_planner.planner.planner_node',
             '--ros-args', '-p', f'model:="{model}"', '-p', f'goals:={tmp_path}',
         ],
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},

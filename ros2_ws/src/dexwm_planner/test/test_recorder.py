@@ -13,14 +13,14 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from dexwm.bag.bag_reader import BagReader
 from dexwm.bag.recorded_run import read_run
 from dexwm.cli import main
-from dexwm_planner.domain import DomainLease
+from dexwm_planner.bag.recorder_node import RecorderNode
+from dexwm_planner.graph.domain import DomainLease
 from dexwm_planner.message_types import (
     MessageTypeError,
     message_class,
     message_definition,
     type_hash,
 )
-from dexwm_planner.recorder_node import RecorderNode
 
 from .planner_scene import TIMEOUT, Scene, save_tiny_checkpoint
 
@@ -134,7 +134,7 @@ def test_the_report_is_one_page(recorded):
 
 
 def test_a_recording_is_not_written_over(recorded, domain_id):
-    command = [sys.executable, '-m', 'dexwm_planner.recorder_node', '--ros-args']
+    command = [sys.executable, '-m', 'dexwm_planner.bag.recorder_node', '--ros-args']
     ended = subprocess.run(
         [*command, '-p', f'output_dir:={recorded.directory}'],
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},

@@ -7,10 +7,10 @@ import pytest
 import rclpy
 from rclpy.node import Node
 
-from dexwm_planner.graph import GraphError, OnExit, RunContext, parse_assignments
-from dexwm_planner.graphs import PICK, REPLAY
-from dexwm_planner.node_process import node_command
-from dexwm_planner.recorded_topics import TOPICS
+from dexwm_planner.bag.recorded_topics import TOPICS
+from dexwm_planner.graph.graph import GraphError, OnExit, RunContext, parse_assignments
+from dexwm_planner.graph.graphs import PICK, REPLAY
+from dexwm_planner.graph.node_process import node_command
 
 CONTEXT = RunContext(domain_id=77, directory=Path('/run'))
 

@@ -69,7 +69,7 @@ sys.exit(result)
 # A command line whose only graph has one probe for each behaviour that its argument lists.
 DRIVER = """
 import os, sys
-from dexwm_planner.graph import Argument, Graph, NodeSpec, OnExit
+from dexwm_planner.graph.graph import Argument, Graph, NodeSpec, OnExit
 from dexwm_planner.runner import main
 
 # As in a shell that has not run Python yet: the nodes' interpreters execute themselves again.

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
-from dexwm_planner.graph import GraphError
-from dexwm_planner.graphs import CAMERA_NAMESPACE
-from dexwm_planner.node_process import node_command
-from dexwm_planner.plan_markers import BASE_FRAME, NAMESPACES
-from dexwm_planner.plan_markers_node import TOPIC
-from dexwm_planner.rviz_nodes import rviz_nodes
+from dexwm_planner.graph.graph import GraphError
+from dexwm_planner.graph.graphs import CAMERA_NAMESPACE
+from dexwm_planner.graph.node_process import node_command
+from dexwm_planner.graph.rviz_nodes import rviz_nodes
+from dexwm_planner.planner.plan_markers import BASE_FRAME, NAMESPACES
+from dexwm_planner.planner.plan_markers_node import TOPIC
 
 REMAPPINGS = ((f'{CAMERA_NAMESPACE}/image_raw', '/cam/image_raw'),)
 

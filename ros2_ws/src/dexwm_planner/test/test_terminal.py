@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from dexwm_planner.terminal import LogEcho, Terminal
+from dexwm_planner.graph.terminal import LogEcho, Terminal
 
 LOG = """\
 a library prints

@@ -26,7 +26,7 @@ from dexwm.control.outcome import Outcome
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS, robot_limits
 from dexwm_franka_bringup.action_client import ThreadedActionClient
-from dexwm_planner.domain import DomainLease
+from dexwm_planner.graph.domain import DomainLease
 
 pytestmark = pytest.mark.realtime
 
@@ -129,7 +129,13 @@ class Process:
         flags = ['--params-file', str(CONFIG)]
         flags += [word for argument in arguments for word in ('-p', argument)]
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'dexwm_planner.trajectory_node', '--ros-args', *flags],
+            [
+                sys.executable,
+                '-m',
+                'dexwm_planner.trajectory.trajectory_node',
+                '--ros-args',
+                *flags,
+            ],
             env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
             stderr=subprocess.PIPE,
             text=True,

@@ -23,8 +23,8 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from dexwm_planner.domain import DomainLease
-from dexwm_planner.image_conversion import array_to_image
+from dexwm_planner.camera.image_conversion import array_to_image
+from dexwm_planner.graph.domain import DomainLease
 
 pytestmark = pytest.mark.realtime
 

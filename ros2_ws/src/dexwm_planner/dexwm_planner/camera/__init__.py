@@ -1,0 +1,1 @@
+"""Cameras, their nodes and their calibration."""

@@ -1,0 +1,1 @@
+"""The planner node and what it shows."""

@@ -1,0 +1,1 @@
+"""The trajectory node, what it commands, and who may let it."""

@@ -1,0 +1,742 @@
+"""The node `trajectory`: takes plans, checks and times them, and drives the controllers."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import rclpy
+from dexwm_msgs.action import ExecutePlan
+from dexwm_msgs.msg import MotionState
+from dexwm_msgs.srv import ConfirmPlan
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, JointState
+from std_srvs.srv import SetBool, Trigger
+
+from dexwm.control.clock_watch import ClockWatch
+from dexwm.control.confirmation import Answer, Confirmation
+from dexwm.control.driver_watch import DriverWatch
+from dexwm.control.heartbeat_watch import HeartbeatWatch
+from dexwm.control.keep_out_watch import KeepOutWatch
+from dexwm.control.motion import Chunk, MotionConfig, Phase, SpliceMissed
+from dexwm.control.motion_gate import Fault
+from dexwm.control.outcome import Outcome, PlanRefused
+from dexwm.control.plan_checks import PlanChecker, Waypoints
+from dexwm.control.supervision import Execution, MotionSupervisor
+from dexwm.control.trajectory_message import nanoseconds
+from dexwm.robot.collision import CollisionChecker, CollisionModelError
+from dexwm.robot.joints import ARM, ARM_JOINTS, HAND, HAND_JOINTS, JOINTS, robot_limits
+from dexwm.robot.model import RobotModelError
+from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
+from dexwm_franka_bringup.description import MeshesNotFoundError, robot_description
+from dexwm_planner.trajectory.command_output import CommandOutput, TopicOutput
+from dexwm_planner.trajectory.follow_joint_trajectory_output import FollowJointTrajectoryOutput
+from dexwm_planner.trajectory.franka_ros2_arm import STATUS, FrankaRos2Arm
+from dexwm_planner.trajectory.recovery import FciRecovery, NoRecovery, Recovery, RecoveryError
+from dexwm_planner.trajectory.trajectory_inputs import TrajectoryInputs
+from dexwm_planner.trajectory.trajectory_parameters import (
+    FOLLOW_JOINT_TRAJECTORY,
+    RECOVERY_BY_FCI_NODE,
+    RECOVERY_BY_FRANKA_ROS2,
+    TrajectoryConfigError,
+    TrajectoryParameters,
+)
+
+_FEEDBACK_PERIOD = 0.1
+_GOAL_POLL = 0.02
+_DIAGNOSTICS_PERIOD = 1.0
+_SPLICE_ATTEMPTS = 5
+_SPLICE_RESERVE = 0.02
+_SETTLE_TIMEOUT = 3.0
+_SHUTDOWN_TIMEOUT = 3.0
+# Every goal that waits or is executed has a thread; refused and preempted ones leave soon.
+_EXECUTOR_THREADS = 10
+_KEEP_OUT_PERIOD = 0.1
+_LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class TrajectoryNode(Node):
+    """Executes plans (action `~/execute_plan`), one at a time; a newer one takes over.
+
+    The motion is streamed by a thread of its own, which waits for no callback: only the short
+    lock around the supervisor is shared. Planning and collision checks happen in the goal's
+    thread, outside of that lock.
+
+    It is also where the decision is taken whether anything may move (`MotionGate`), for what is
+    not sent here does not move: a node in between could only add a way to be late. Whatever
+    closes the gate ramps the robot down; `~/stop`, `~/emergency_stop`, `~/resume`, `~/recover`
+    and `~/confirm` are a person's; `~/state` and `/diagnostics` tell the reason.
+
+    Raises:
+        TrajectoryConfigError: where the parameters ask for what can never work.
+    """
+
+    def __init__(self, **node_arguments: object) -> None:
+        super().__init__('trajectory', **node_arguments)
+        self._settings = settings = TrajectoryParameters(self)
+        limits = robot_limits()
+        margin = np.empty(len(JOINTS))
+        margin[ARM], margin[HAND] = settings.margin_arm, settings.margin_hand
+        tolerance = np.empty(len(JOINTS))
+        tolerance[ARM] = settings.tracking_tolerance_arm
+        tolerance[HAND] = settings.tracking_tolerance_hand
+        checker, _ = self._make_collision_checker(settings.clearance)
+        self._checker = PlanChecker(limits, margin, settings.max_first_step, checker)
+        self._output = self._make_output(tolerance)
+        self._heartbeats = HeartbeatWatch(settings.heartbeats, settings.heartbeat_timeout)
+        drivers = list(settings.drivers)
+        if settings.recovery == RECOVERY_BY_FRANKA_ROS2:
+            drivers.append(STATUS)
+        self._drivers = DriverWatch(drivers, settings.driver_timeout)
+        self._confirmation = Confirmation(settings.confirm_timeout)
+        measured_checker, boxes = self._make_collision_checker(0.0)
+        horizon = self._output.horizon or settings.chunk_horizon
+        self._supervisor = MotionSupervisor(
+            limits,
+            tolerance,
+            settings.joint_state_timeout,
+            MotionConfig(horizon, settings.lead),
+            (
+                ClockWatch(
+                    self._now_ns,
+                    time.monotonic_ns,
+                    settings.clock_tolerance,
+                    may_lag=self.get_parameter('use_sim_time').value,
+                ),
+                self._drivers,
+                KeepOutWatch(
+                    measured_checker,
+                    boxes,
+                    lambda: self._supervisor.joint_states.positions,
+                    settings.keep_out_depth,
+                    _KEEP_OUT_PERIOD,
+                ),
+                self._controllers_problem,
+                self._heartbeats,
+            ),
+            settings.hold_after_fault,
+        )
+        self._lock = threading.RLock()
+        self._planning = threading.Lock()
+        self._planning_time = 0.1
+        self._goals = 0
+        self._open_goals = 0
+        self._started_goal = 0
+        self._last: Execution | None = None
+        self._last_report = ''
+        self._told: tuple[int, str, bool, str] | None = None
+        self._tick_gaps: deque[float] = deque(maxlen=1200)
+        self._stop_thread = threading.Event()
+        self._thread = threading.Thread(target=self._stream, name='stream', daemon=True)
+        self._create_interfaces()
+        self._thread.start()
+        self.get_logger().info(
+            f'ready: {settings.command_interface} to {settings.arm_controller} and '
+            f'{settings.hand_controller}, speed scale {settings.speed_scale:g}'
+        )
+
+    def _make_collision_checker(self, clearance: float) -> tuple[CollisionChecker, frozenset[str]]:
+        """A checker, and the names of the cell's boxes in it."""
+        settings = self._settings
+        try:
+            cell = load_cell_config(settings.cell_config or None)
+            urdf = settings.robot_description or robot_description(cell)
+            checker = CollisionChecker.from_urdf(urdf, cell.boxes, clearance=clearance)
+            return checker, frozenset(box.name for box in cell.boxes)
+        except (
+            CellConfigError,
+            CollisionModelError,
+            MeshesNotFoundError,
+            RobotModelError,
+        ) as error:
+            raise TrajectoryConfigError(str(error)) from error
+
+    def _make_output(self, tolerance: np.ndarray) -> CommandOutput:
+        controllers = {
+            self._settings.arm_controller: ARM_JOINTS,
+            self._settings.hand_controller: HAND_JOINTS,
+        }
+        if self._settings.command_interface == FOLLOW_JOINT_TRAJECTORY:
+            finite = {
+                name: float(value)
+                for name, value in zip(JOINTS, tolerance, strict=True)
+                if np.isfinite(value)
+            }
+            return FollowJointTrajectoryOutput(self, controllers, finite)
+        return TopicOutput(self, controllers)
+
+    def _make_recovery(self) -> Recovery:
+        if self._settings.recovery == RECOVERY_BY_FCI_NODE:
+            return FciRecovery(self)
+        if self._settings.recovery == RECOVERY_BY_FRANKA_ROS2:
+            arm = self._settings.arm_controller
+            return FrankaRos2Arm(
+                self, arm, lambda level, message: self._on_driver(STATUS, level, message)
+            )
+        return NoRecovery()
+
+    def _create_interfaces(self) -> None:
+        self._state = self.create_publisher(MotionState, '~/state', _LATCHED)
+        self._commanded = self.create_publisher(JointState, '~/commanded', _LATCHED)
+        self._recovery = self._make_recovery()
+        self._inputs = TrajectoryInputs(
+            self,
+            self._settings.heartbeats,
+            self._on_joint_state,
+            self._on_reference,
+            self._on_heartbeat,
+            self._on_diagnostics,
+        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        services = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, '~/stop', self._on_stop, callback_group=services)
+        self.create_service(Trigger, '~/resume', self._on_resume, callback_group=services)
+        self.create_service(
+            SetBool, '~/emergency_stop', self._on_emergency_stop, callback_group=services
+        )
+        self.create_service(ConfirmPlan, '~/confirm', self._on_confirm, callback_group=services)
+        # It takes seconds; stopping may not wait for it.
+        self.create_service(
+            Trigger,
+            '~/recover',
+            self._on_recover,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        self.create_timer(
+            _DIAGNOSTICS_PERIOD, self._report, callback_group=MutuallyExclusiveCallbackGroup()
+        )
+        self._action_server = ActionServer(
+            self,
+            ExecutePlan,
+            '~/execute_plan',
+            self._execute,
+            goal_callback=lambda _: GoalResponse.ACCEPT,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    # Inputs
+
+    def _on_joint_state(self, message: JointState) -> None:
+        try:
+            with self._lock:
+                self._supervisor.observe(
+                    message.name,
+                    message.position,
+                    nanoseconds(message.header.stamp),
+                    self._now_ns(),
+                )
+        except ValueError as error:
+            self.get_logger().warning(
+                f'a malformed joint state is ignored: {error}', throttle_duration_sec=5.0
+            )
+
+    def _on_reference(self, message: JointState) -> None:
+        try:
+            with self._lock:
+                self._supervisor.observe_references(message.name, message.position)
+        except ValueError as error:
+            self.get_logger().warning(
+                f'a malformed reference is ignored: {error}', throttle_duration_sec=5.0
+            )
+
+    def _on_heartbeat(self, topic: str, message: CameraInfo) -> None:
+        with self._lock:
+            self._heartbeats.observe(topic, nanoseconds(message.header.stamp), self._now_ns())
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self._on_driver(status.name, int.from_bytes(status.level), status.message)
+
+    def _on_driver(self, name: str, level: int, message: str) -> None:
+        with self._lock:
+            now_ns = self._now_ns()
+            if self._drivers.observe(name, level, message, now_ns):
+                # At once: the next tick may be 50 ms away.
+                self._send(self._supervisor.tick(now_ns))
+
+    def _controllers_problem(self, now_ns: int) -> Fault | None:
+        missing = self._output.missing()
+        if missing:
+            return Fault(Outcome.NO_CONTROLLER, missing)
+        # A failure is that of the motion under way; the next one begins afresh.
+        failure = self._output.failure() if self._supervisor.current is not None else None
+        return Fault(*failure) if failure is not None else None
+
+    # The stream
+
+    def _send(self, chunk: Chunk | None) -> None:
+        if chunk is not None:
+            self._output.send(chunk)
+
+    def _stream(self) -> None:
+        """Tick at a steady rate until told to end; a crash here ends the process."""
+        period = self._settings.chunk_period
+        due = time.monotonic()
+        last_sent: float | None = None
+        while not self._stop_thread.is_set():
+            with self._lock:
+                chunk = self._supervisor.tick(self._now_ns())
+                self._send(chunk)
+            self._tell()
+            now = time.monotonic()
+            if chunk is not None and last_sent is not None:
+                self._tick_gaps.append(now - last_sent)
+            last_sent = None if chunk is None else now
+            due = max(due + period, now)
+            self._stop_thread.wait(due - now)
+
+    def _tell(self, always: bool = False) -> None:
+        """Publish the state if it changed, or in any case; in the stream's thread and a timer."""
+        with self._lock:
+            now_ns = self._now_ns()
+            state = self._motion_state(now_ns)
+            key = (state.state, state.reason, state.moving, state.confirm_plan_id)
+            # A reason may hold a time that grows: only its beginning tells it from others.
+            key = (key[0], key[1][:40], *key[2:])
+            told, self._told = self._told, key
+            commanded = self._supervisor.commanded(now_ns)
+            if not always and key == told:
+                return
+            self._state.publish(state)
+        if told is not None and told[0] != key[0]:
+            self.get_logger().warning(_in_words(state))
+        if np.isfinite(commanded).all():
+            positions = JointState(name=list(JOINTS), position=commanded.tolist())
+            positions.header.stamp = state.header.stamp
+            self._commanded.publish(positions)
+        if told is not None and told[:2] != key[:2] and not always:
+            self._diagnostics.publish(self._diagnosis())
+
+    def _motion_state(self, now_ns: int) -> MotionState:
+        supervisor = self._supervisor
+        moving = supervisor.streamer.phase(now_ns) is not Phase.IDLE
+        fault = supervisor.gate.check(now_ns, supervisor.current is not None)
+        message = MotionState(
+            state=int(supervisor.gate.state(moving)),
+            reason=fault.reason if fault is not None else '',
+            moving=moving,
+        )
+        message.header.stamp = Time(nanoseconds=now_ns).to_msg()
+        question = self._confirmation.pending(time.monotonic_ns())
+        if question is not None:
+            message.confirm_plan_id = question.plan_id
+            message.confirm_task = question.task
+            message.confirm_waypoints = question.waypoints
+            left = (question.expires_ns - time.monotonic_ns()) * 1e-9
+            message.confirm_seconds_left = max(0.0, left)
+        return message
+
+    # Goals
+
+    def _execute(self, goal: ServerGoalHandle) -> ExecutePlan.Result:
+        """Check, time and execute one plan; runs in a thread of its own."""
+        with self._lock:
+            self._goals += 1
+            ticket = self._goals
+            self._open_goals += 1
+        try:
+            return self._run(goal, ticket)
+        finally:
+            with self._lock:
+                self._open_goals -= 1
+
+    def _run(self, goal: ServerGoalHandle, ticket: int) -> ExecutePlan.Result:
+        try:
+            if self._settings.confirm:
+                self._wait_for_a_person(goal, ticket)
+            with self._planning:
+                execution = self._begin(goal, ticket)
+        except PlanRefused as refusal:
+            self.get_logger().warning(f'plan refused, {refusal}')
+            self._last_report = f'refused, {refusal}'
+            result = ExecutePlan.Result(error_code=int(refusal.code), error_string=refusal.reason)
+            self._conclude(goal, refusal.code)
+            return result
+        self._follow(goal, execution)
+        return self._result(goal, execution)
+
+    def _wait_for_a_person(self, goal: ServerGoalHandle, ticket: int) -> None:
+        """Ask whether the plan may be executed, and wait for the answer.
+
+        Raises:
+            PlanRefused: if it may not, or nobody says so in time.
+        """
+        plan_id = bytes(goal.goal_id.uuid).hex()
+        plan = goal.request.plan
+        self._waypoints(goal.request)
+        with self._lock:
+            self._supervisor.check_ready(self._now_ns())
+            self._confirmation.ask(plan_id, plan.task, len(plan.waypoints), time.monotonic_ns())
+        self.get_logger().info(f'the plan {plan_id} ({plan.task}) waits for ~/confirm')
+        try:
+            while True:
+                with self._lock:
+                    answer = self._confirmation.look(plan_id, time.monotonic_ns())
+                    superseded = self._goals > ticket
+                    latched = self._supervisor.gate.latched
+                if answer is Answer.ACCEPTED:
+                    return
+                if goal.is_cancel_requested:
+                    raise PlanRefused(Outcome.STOPPED, 'cancelled before it was confirmed')
+                if latched is not None:
+                    raise PlanRefused(Outcome.STOPPED, latched.reason)
+                if superseded:
+                    raise PlanRefused(Outcome.PREEMPTED, 'another plan came before an answer')
+                if answer is Answer.EXPIRED:
+                    raise PlanRefused(
+                        Outcome.REFUSED,
+                        f'nobody confirmed the plan within {self._settings.confirm_timeout:g} s',
+                    )
+                if answer is not Answer.WAITING:
+                    raise PlanRefused(Outcome.REFUSED, 'a person declined the plan')
+                time.sleep(_GOAL_POLL)
+        finally:
+            with self._lock:
+                self._confirmation.withdraw(plan_id)
+
+    def _begin(self, goal: ServerGoalHandle, ticket: int) -> Execution:
+        """Plan from where the robot will be, and start.
+
+        Raises:
+            PlanRefused: with the reason.
+        """
+        waypoints = self._waypoints(goal.request)
+        speed_scale = goal.request.speed_scale or self._settings.speed_scale
+        patience = 1.5
+        for _ in range(_SPLICE_ATTEMPTS):
+            if goal.is_cancel_requested:
+                raise PlanRefused(Outcome.STOPPED, 'cancelled before it began')
+            if self._started_goal > ticket:
+                raise PlanRefused(Outcome.PREEMPTED, 'another plan took over')
+            begun = time.monotonic()
+            with self._lock:
+                now_ns = self._now_ns()
+                self._supervisor.check_ready(now_ns)
+                lead = patience * self._planning_time + self._settings.lead + _SPLICE_RESERVE
+                splice = self._supervisor.splice_point(now_ns, lead)
+            motion = self._checker.motion(splice.state, waypoints, speed_scale)
+            self._planning_time = time.monotonic() - begun
+            try:
+                with self._lock:
+                    execution, chunk = self._supervisor.start(motion, splice, self._now_ns())
+                    self._send(chunk)
+                    self._started_goal = ticket
+            except SpliceMissed as missed:
+                self.get_logger().debug(f'planning again: {missed}')
+                patience *= 1.5
+                continue
+            for note in motion.notes:
+                self.get_logger().warning(note)
+            return execution
+        raise PlanRefused(
+            Outcome.REFUSED,
+            f'planning took too long {_SPLICE_ATTEMPTS} times while the robot moved '
+            f'({self._planning_time:.2f} s at last); stop it first',
+        )
+
+    def _waypoints(self, request: ExecutePlan.Goal) -> Waypoints:
+        points = request.plan.waypoints
+        for k, point in enumerate(points):
+            for field in ('velocities', 'accelerations', 'effort'):
+                if len(getattr(point, field)):
+                    raise PlanRefused(
+                        Outcome.INVALID_PLAN,
+                        f'waypoint {k} has {field}; a plan has positions and times only',
+                    )
+        return self._checker.waypoints(
+            request.plan.joint_names,
+            [point.positions for point in points],
+            [nanoseconds(point.time_from_start) * 1e-9 for point in points],
+        )
+
+    def _follow(self, goal: ServerGoalHandle, execution: Execution) -> None:
+        """Give feedback until the execution has its outcome; stop it if cancelled."""
+        feedback_due = time.monotonic()
+        while execution.outcome is None:
+            if goal.is_cancel_requested:
+                with self._lock:
+                    if self._supervisor.current is execution:
+                        now_ns = self._now_ns()
+                        self._send(self._supervisor.stop(Outcome.STOPPED, 'cancelled', now_ns))
+            if time.monotonic() >= feedback_due:
+                feedback_due += _FEEDBACK_PERIOD
+                self._publish_feedback(goal, execution)
+            time.sleep(_GOAL_POLL)
+
+    def _publish_feedback(self, goal: ServerGoalHandle, execution: Execution) -> None:
+        with self._lock:
+            if self._supervisor.current is not execution:
+                return
+            progress = self._supervisor.progress(self._now_ns())
+        order = [JOINTS.index(name) for name in goal.request.plan.joint_names]
+        goal.publish_feedback(
+            ExecutePlan.Feedback(
+                progress=progress.fraction,
+                time_remaining=progress.time_remaining,
+                waypoint=progress.waypoint,
+                tracking_error=progress.tracking_error[order].tolist(),
+            )
+        )
+
+    def _result(self, goal: ServerGoalHandle, execution: Execution) -> ExecutePlan.Result:
+        outcome, reason = execution.outcome, execution.reason
+        assert outcome is not None
+        if outcome is Outcome.SUCCESSFUL:
+            outcome, reason = self._controllers_verdict(execution)
+        self._last = execution
+        self._last_report = f'{outcome.name}{": " if reason else ""}{reason}'
+        report = f'{execution.duration:.2f} s of motion, {self._last_report}'
+        if outcome is Outcome.SUCCESSFUL:
+            self.get_logger().info(report)
+        else:
+            self.get_logger().warning(report)
+        self._conclude(goal, outcome)
+        return ExecutePlan.Result(
+            error_code=int(outcome),
+            error_string=reason,
+            max_tracking_error=execution.max_tracking_error,
+            duration=execution.duration,
+        )
+
+    def _controllers_verdict(self, execution: Execution) -> tuple[Outcome, str]:
+        """What controllers that report back say of a motion that went to its end."""
+        deadline = time.monotonic() + _SETTLE_TIMEOUT
+        while not self._output.settled() and time.monotonic() < deadline:
+            if self._last_started() is not execution.motion:
+                break
+            time.sleep(_GOAL_POLL)
+        return self._output.failure() or (Outcome.SUCCESSFUL, '')
+
+    def _last_started(self) -> object:
+        with self._lock:
+            return self._supervisor.streamer.motion
+
+    def _conclude(self, goal: ServerGoalHandle, outcome: Outcome) -> None:
+        if outcome is Outcome.SUCCESSFUL:
+            goal.succeed()
+        elif goal.is_cancel_requested:
+            goal.canceled()
+        else:
+            goal.abort()
+
+    # Services and reports
+
+    def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.halt('stopped by ~/stop; call ~/resume to accept plans again')
+        response.success = True
+        response.message = 'plans are refused until ~/resume'
+        return response
+
+    def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            latched = self._supervisor.gate.latched
+            problem = self._supervisor.resume(self._now_ns())
+        response.success = not problem
+        if problem:
+            response.message = f'not resumed, {problem}'
+        else:
+            response.message = 'plans are accepted again' if latched else 'was not stopped'
+        self.get_logger().info(response.message)
+        return response
+
+    def _on_emergency_stop(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        response.success = True
+        if request.data:
+            reason = 'the emergency stop is engaged; release it, then call ~/resume'
+            with self._lock:
+                self._send(self._supervisor.emergency_stop(reason, self._now_ns()))
+            self.get_logger().error(reason)
+            response.message = reason
+            return response
+        with self._lock:
+            self._supervisor.gate.release()
+        response.message = 'released; plans are refused until ~/resume'
+        self.get_logger().warning(f'emergency stop: {response.message}')
+        return response
+
+    def _on_recover(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            moving = self._supervisor.streamer.phase(self._now_ns()) is not Phase.IDLE
+            problem = 'the robot moves; stop it first' if moving else ''
+            problem = problem or self._supervisor.gate.begin_recovery()
+        if not problem:
+            try:
+                self._recovery.recover()
+            except RecoveryError as error:
+                problem = str(error)
+            with self._lock:
+                self._supervisor.end_recovery(problem)
+        response.success = not problem
+        response.message = problem or 'recovered; nothing moves until ~/resume'
+        say = self.get_logger().error if problem else self.get_logger().warning
+        say(response.message)
+        return response
+
+    def _on_confirm(
+        self, request: ConfirmPlan.Request, response: ConfirmPlan.Response
+    ) -> ConfirmPlan.Response:
+        with self._lock:
+            response.message = self._confirmation.answer(
+                request.plan_id, request.accept, time.monotonic_ns()
+            )
+        response.success = not response.message
+        return response
+
+    def halt(self, reason: str) -> None:
+        """Ramp down and refuse plans until ~/resume."""
+        with self._lock:
+            self._send(self._supervisor.halt(reason, self._now_ns()))
+        self.get_logger().warning(reason)
+
+    def wait_at_rest(self, timeout: float) -> bool:
+        """Wait until nothing moves and every goal has its result; False if it takes too long."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with self._lock:
+                resting = self._supervisor.streamer.phase(self._now_ns()) is Phase.IDLE
+                done = resting and not self._open_goals
+            if done:
+                time.sleep(_GOAL_POLL)  # The executor sends the last result.
+                return True
+            time.sleep(_GOAL_POLL)
+        return False
+
+    def _report(self) -> None:
+        if self._stop_thread.is_set():
+            return
+        for thread in (self._thread, self._inputs):
+            if not thread.is_alive():
+                raise RuntimeError('a thread of the node ended; see the error above')
+        self._tell(always=True)
+        self._diagnostics.publish(self._diagnosis())
+
+    def _diagnosis(self) -> DiagnosticArray:
+        with self._lock:
+            now_ns = self._now_ns()
+            phase = self._supervisor.streamer.phase(now_ns)
+            late = self._supervisor.streamer.late_ticks
+            state = self._motion_state(now_ns)
+        level = DiagnosticStatus.OK
+        if state.reason:
+            level = DiagnosticStatus.WARN
+        if state.state != MotionState.RUN:
+            level = DiagnosticStatus.ERROR
+        status = DiagnosticStatus(
+            level=level,
+            name='trajectory: motion',
+            message=state.reason or phase.value,
+            hardware_id=self._settings.arm_controller,
+        )
+        gaps = np.array(self._tick_gaps) * 1e3
+        values = {
+            'state': _STATES[state.state],
+            'phase': phase.value,
+            'last_result': self._last_report or 'none',
+            'speed_scale': f'{self._settings.speed_scale:g}',
+            'planning_time_s': f'{self._planning_time:.3f}',
+            'late_chunks': str(late),
+        }
+        if gaps.size:
+            p50, p99 = np.percentile(gaps, [50, 99])
+            values |= {
+                'chunk_period_p50_ms': f'{p50:.2f}',
+                'chunk_period_p99_ms': f'{p99:.2f}',
+                'chunk_period_max_ms': f'{gaps.max():.2f}',
+            }
+        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        return array
+
+    def destroy_node(self) -> None:
+        """End the stream, then the node."""
+        self._stop_thread.set()
+        self._thread.join()
+        self._inputs.close()
+        self._action_server.destroy()
+        super().destroy_node()
+
+
+_STATES = {
+    MotionState.RUN: 'run',
+    MotionState.STOPPING: 'stopping',
+    MotionState.STOPPED: 'stopped',
+    MotionState.RECOVERING: 'recovering',
+}
+
+
+def _in_words(state: MotionState) -> str:
+    return f'{_STATES[state.state]}{": " if state.reason else ""}{state.reason}'
+
+
+def _on_signals(callback: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: callback())
+
+
+def main() -> int:
+    """Run the node; on SIGINT or SIGTERM the robot ramps down first."""
+    ending = threading.Event()
+    _on_signals(ending.set)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = TrajectoryNode()
+    except (
+        TrajectoryConfigError,
+        InvalidParameterTypeException,
+        InvalidParameterValueException,
+    ) as error:
+        print(f'trajectory: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor = MultiThreadedExecutor(num_threads=_EXECUTOR_THREADS)
+    executor.add_node(node)
+    failures: list[BaseException] = []
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ending.set()
+
+    spinner = threading.Thread(target=spin, name='spin')
+    spinner.start()
+    ending.wait()
+    node.halt('the trajectory node shuts down')
+    if not node.wait_at_rest(_SHUTDOWN_TIMEOUT):
+        print('trajectory: the robot did not come to rest in time', file=sys.stderr)
+    executor.shutdown(timeout_sec=1.0)
+    spinner.join()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    if failures:
+        raise failures[0]
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
