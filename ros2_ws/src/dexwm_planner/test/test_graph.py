@@ -151,6 +151,18 @@ def test_beside_franka_ros2_there_is_no_simulated_robot_and_motion_is_slow():
     assert specs['confirm'].asks
 
 
+def test_a_real_arm_without_franka_ros2_has_the_fci_node():
+    specs = nodes(CELL, 'arm:=libfranka', 'robot_ip:=10.0.0.2', 'hand:=can', 'camera:=none')
+    assert list(specs) == ['fci', 'hand', 'trajectory', 'confirm']
+    assert specs['fci'].parameters == {'robot_ip': '10.0.0.2', 'realtime': 'enforce'}
+    assert specs['hand'].parameters == {}
+    trajectory = specs['trajectory'].parameters
+    assert trajectory['drivers'] == ['fci: arm', 'hand: can']
+    assert trajectory['speed_scale'] == 0.2 and trajectory['confirm'] is True
+    assert trajectory['recovery'] == 'fci' and 'hold_after_fault' not in trajectory
+    assert not any('use_sim_time' in spec.parameters for spec in specs.values())
+
+
 @pytest.mark.parametrize('arm', ['sim', 'fci'])
 def test_nobody_confirms_in_simulation_unless_asked_to(arm):
     specs = nodes(CELL, f'arm:={arm}')
@@ -214,6 +226,9 @@ def test_a_pick_ends_with_the_node_that_picks():
     [
         (['hand:=none'], 'simulated cell has its hand'),
         (['arm:=franka_ros2'], 'hand:=sim needs the simulated cell'),
+        (['arm:=libfranka'], 'hand:=sim needs the simulated cell'),
+        (['arm:=libfranka', 'hand:=can', 'camera:=none'], 'robot_ip:=172.16.0.2'),
+        (['robot_ip:=10.0.0.2'], 'robot_ip is for arm:=libfranka'),
         (['arm:=franka_ros2', 'hand:=none'], 'camera:=sim needs the simulated cell'),
         (['camera:=file'], 'camera_file:=PATH'),
         (['camera:=file', 'camera_file:=/no/such.png'], "no file '/no/such.png'"),

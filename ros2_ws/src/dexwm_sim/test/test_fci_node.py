@@ -14,6 +14,7 @@ from ament_index_python.packages import get_package_prefix
 from trajectory_msgs.msg import JointTrajectory
 
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS
+from dexwm_franka_bringup.arm_config import load_arm_config
 
 pytestmark = pytest.mark.realtime
 
@@ -225,6 +226,11 @@ def test_the_arm_rests_when_the_node_is_killed(user, fci):
     move(user, home)
 
 
+def test_the_arm_is_told_what_hangs_on_it(user):
+    # As the robot says it itself.
+    assert float(health(user)['load_kg']) == pytest.approx(load_arm_config().mass, abs=1e-3)
+
+
 def test_the_protocol_ends_with_a_killed_cell(domain):
     address = ADDRESS.replace('127.1.', '127.3.')
     cell = start(
@@ -246,7 +252,7 @@ def test_the_protocol_ends_with_a_killed_cell(domain):
 
 
 @pytest.mark.parametrize(
-    'parameter', ['realtime:=maybe', 'joint_stiffness:=[1.0]', 'contact_forces:=[-1.0]']
+    'parameter', ['realtime:=maybe', 'joint_stiffness:=[1.0]', 'arm_config:=/no/such.yaml']
 )
 def test_bad_parameters_end_the_node(domain, parameter):
     process = start('dexwm_franka_bringup', 'fci', parameter)

@@ -107,12 +107,16 @@ class FciLoop:
         self._robot = None
         try:
             robot = franka.Robot(settings.robot_ip, realtime)
+            arm = settings.arm
             robot.set_collision_behavior(
-                list(settings.contact_torques),
-                list(settings.collision_torques),
-                list(settings.contact_forces),
-                list(settings.collision_forces),
+                arm.contact_torques.tolist(),
+                arm.collision_torques.tolist(),
+                arm.contact_forces.tolist(),
+                arm.collision_forces.tolist(),
             )
+            # Matrices by columns.
+            inertia = arm.inertia.ravel(order='F').tolist()
+            robot.set_load(arm.mass, arm.center_of_mass.tolist(), inertia)
             robot.set_joint_impedance(list(settings.joint_stiffness))
         except LIBFRANKA_ERRORS as error:
             return f'no connection to the robot at {settings.robot_ip}: {error}'
@@ -258,6 +262,7 @@ class FciLoop:
                 velocities=tuple(map(float, state.dq)),
                 efforts=tuple(map(float, state.tau_J)),
                 desired_positions=tuple(map(float, state.q_d)),
+                load=float(state.m_load),
                 robot_mode=state.robot_mode.name,
                 success_rate=state.control_command_success_rate,
             )

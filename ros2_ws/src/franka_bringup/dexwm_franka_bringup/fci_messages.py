@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 
 from dexwm.control.trajectory import JointTrajectory
+from dexwm.robot.joints import ARM_JOINTS
+from dexwm_franka_bringup.arm_config import ArmConfig
 
 
 class FciMode(enum.Enum):
@@ -28,10 +30,7 @@ class FciSettings:
         report_rate: Reports sent back (Hz).
         connect_timeout: How long to try to reach the robot at the start (s).
         joint_stiffness: Stiffness of the joint impedance controller (7), N m/rad.
-        contact_torques: Joint torques that count as contact (7), N m.
-        collision_torques: Joint torques that stop the robot (7), N m.
-        contact_forces: Forces and torques at the flange that count as contact (6), N and N m.
-        collision_forces: Forces and torques at the flange that stop the robot (6), N and N m.
+        arm: Load on the flange, and what counts as contact and as collision.
     """
 
     robot_ip: str
@@ -40,24 +39,16 @@ class FciSettings:
     report_rate: float
     connect_timeout: float
     joint_stiffness: tuple[float, ...]
-    contact_torques: tuple[float, ...]
-    collision_torques: tuple[float, ...]
-    contact_forces: tuple[float, ...]
-    collision_forces: tuple[float, ...]
+    arm: ArmConfig
 
     def __post_init__(self) -> None:
         if self.realtime not in ('enforce', 'ignore'):
             raise ValueError(f'realtime is {self.realtime!r}; it must be enforce or ignore.')
-        for name, length in (
-            ('joint_stiffness', 7),
-            ('contact_torques', 7),
-            ('collision_torques', 7),
-            ('contact_forces', 6),
-            ('collision_forces', 6),
-        ):
-            values = getattr(self, name)
-            if len(values) != length or not all(value > 0 for value in values):
-                raise ValueError(f'{name} needs {length} positive numbers, got {list(values)}.')
+        stiffness = self.joint_stiffness
+        if len(stiffness) != len(ARM_JOINTS) or not all(value > 0 for value in stiffness):
+            raise ValueError(
+                f'joint_stiffness needs {len(ARM_JOINTS)} positive numbers, got {list(stiffness)}.'
+            )
 
 
 @dataclass(frozen=True)
@@ -98,6 +89,7 @@ class Report:
         velocities: Measured joint velocities (7), rad/s.
         efforts: Measured joint torques (7), N m.
         desired_positions: Commanded joint positions (7), rad.
+        load: Mass that the robot believes to carry beyond the flange, kg.
         robot_mode: libfranka's name of the robot's mode.
         success_rate: Fraction of the last 100 commands that reached the robot in time.
         cycles: Control cycles since the start.
@@ -116,6 +108,7 @@ class Report:
     velocities: tuple[float, ...] = field(default=(0.0,) * 7)
     efforts: tuple[float, ...] = field(default=(0.0,) * 7)
     desired_positions: tuple[float, ...] = field(default=(0.0,) * 7)
+    load: float = 0.0
     robot_mode: str = ''
     success_rate: float = 0.0
     cycles: int = 0

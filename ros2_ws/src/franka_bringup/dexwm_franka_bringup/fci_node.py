@@ -20,6 +20,7 @@ from dexwm.control.joint_trajectory_controller import TrajectoryRejected
 from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS
+from dexwm_franka_bringup.arm_config import load_arm_config
 from dexwm_franka_bringup.driver_node import CycleRate, DriverNode, key_values, run_driver
 from dexwm_franka_bringup.fci_arm import SILENT_AFTER, FciArm
 from dexwm_franka_bringup.fci_messages import FciMode, FciSettings, Report
@@ -81,7 +82,7 @@ class FciNode(DriverNode):
         def positive(upper: float) -> list[FloatingPointRange]:
             return [FloatingPointRange(from_value=1.0, to_value=upper)]
 
-        # Thresholds and stiffness are those of libfranka's examples (setDefaultBehavior).
+        # The stiffness is that of libfranka's examples (setDefaultBehavior).
         return FciSettings(
             robot_ip=declare('robot_ip', '127.0.0.1', 'Address of the robot.'),
             realtime=declare(
@@ -107,25 +108,12 @@ class FciNode(DriverNode):
                 [3000.0, 3000.0, 3000.0, 2500.0, 2500.0, 2000.0, 2000.0],
                 'Stiffness of the joint impedance controller (N m/rad).',
             ),
-            contact_torques=declare(
-                'contact_torques',
-                [20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0],
-                'Joint torques that count as contact (N m).',
-            ),
-            collision_torques=declare(
-                'collision_torques',
-                [20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0],
-                'Joint torques that stop the robot (N m).',
-            ),
-            contact_forces=declare(
-                'contact_forces',
-                [20.0, 20.0, 20.0, 25.0, 25.0, 25.0],
-                'Forces (N) and torques (N m) at the flange that count as contact.',
-            ),
-            collision_forces=declare(
-                'collision_forces',
-                [20.0, 20.0, 20.0, 25.0, 25.0, 25.0],
-                'Forces (N) and torques (N m) at the flange that stop the robot.',
+            arm=load_arm_config(
+                declare(
+                    'arm_config',
+                    '',
+                    'YAML file with load and collision thresholds; empty: the installed arm.yaml.',
+                )
             ),
         )
 
@@ -193,6 +181,7 @@ class FciNode(DriverNode):
             {
                 'mode': report.mode.name.lower(),
                 'robot_mode': report.robot_mode,
+                'load_kg': f'{report.load:.3f}',
                 'reason': report.reason,
                 'cycle_rate': f'{rate:.1f}',
                 'success_rate': f'{report.success_rate:.3f}',

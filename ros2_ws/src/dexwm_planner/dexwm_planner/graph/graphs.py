@@ -3,7 +3,8 @@
 Parts that something else starts are `none` or named after it. A real FR3 under franka_ros2
 brings its own launch file (`ros2 launch franka_bringup ...`) with arm, controllers and
 robot_state_publisher: with `arm:=franka_ros2` this graph starts camera and trajectory nodes
-beside it. A camera with a ROS driver does as well: with `camera:=none`, `camera_namespace` says
+beside it. Without franka_ros2, `arm:=libfranka` starts the FCI node for the arm at `robot_ip`.
+A camera with a ROS driver is started elsewhere, too: with `camera:=none`, `camera_namespace` says
 where the driver publishes `image_raw` and `camera_info`, for a RealSense of realsense2_camera
 `/camera/camera/color`.
 """
@@ -65,15 +66,17 @@ CELL_ARGUMENTS = (
         str,
         'sim',
         'Who moves the arm: sim (the simulated cell), fci (the simulated cell, through '
-        "libfranka's protocol and the FCI node), franka_ros2 (a real arm, started elsewhere).",
-        choices=('sim', 'fci', 'franka_ros2'),
+        "libfranka's protocol and the FCI node), libfranka (a real arm, through the FCI node), "
+        'franka_ros2 (a real arm, started elsewhere).',
+        choices=('sim', 'fci', 'libfranka', 'franka_ros2'),
     ),
+    Argument('robot_ip', str, '', 'Address of the real arm, for arm:=libfranka.'),
     Argument(
         'hand',
         str,
         'sim',
         'Who moves the hand: sim (the simulated cell), can (its driver, through CAN frames: the '
-        "simulated cell's hand, or with arm:=franka_ros2 a real one), none (started elsewhere).",
+        "simulated cell's hand, or with a real arm a real one), none (started elsewhere).",
         choices=('sim', 'can', 'none'),
     ),
     Argument('seed', int, 0, 'Seed that the simulated scene is drawn from.', minimum=0),
@@ -196,6 +199,10 @@ def cell_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec
     specs = []
     if _is_simulated(values):
         specs += _simulated_robot(values, context)
+    if values['arm'] == 'libfranka':
+        specs.append(NodeSpec('dexwm_franka_bringup', 'fci', 'fci', _real_fci(values)))
+    if values['arm'] != 'franka_ros2':
+        specs += _state_publisher(values)
     if values['hand'] == 'can':
         specs.append(_hand(values, context))
     if values['camera'] != 'none':
@@ -212,7 +219,7 @@ def pick_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec
     Raises:
         GraphError: As `cell_nodes`, and if nothing is simulated.
     """
-    if values['arm'] == 'franka_ros2':
+    if not _is_simulated(values):
         raise GraphError(
             'The scripted grasp knows where the object is from the simulated cell: '
             'use arm:=sim or arm:=fci.'
@@ -378,7 +385,7 @@ def _quality(values: Mapping[str, Any]) -> str:
 
 
 def _is_simulated(values: Mapping[str, Any]) -> bool:
-    return values['arm'] != 'franka_ros2'
+    return values['arm'] in ('sim', 'fci')
 
 
 def _is_confirmed(values: Mapping[str, Any]) -> bool:
@@ -419,12 +426,22 @@ def _simulated_robot(values: Mapping[str, Any], context: RunContext) -> list[Nod
             'connect_timeout': _START_IN_SIMULATION,
         }
         specs.append(NodeSpec('dexwm_franka_bringup', 'fci', 'fci', fci))
-    publisher = 'robot_state_publisher'
-    if _is_installed(publisher):
-        cell = load_cell_config(None, _calibration(values) or None)
-        description = {'robot_description': robot_description(cell)}
-        specs.append(NodeSpec(publisher, publisher, publisher, description, on_exit=OnExit.REPORT))
     return specs
+
+
+def _real_fci(values: Mapping[str, Any]) -> dict[str, ParameterValue]:
+    if not values['robot_ip']:
+        raise GraphError('arm:=libfranka needs the address of the arm: robot_ip:=172.16.0.2.')
+    return {'robot_ip': values['robot_ip'], 'realtime': 'enforce'}
+
+
+def _state_publisher(values: Mapping[str, Any]) -> list[NodeSpec]:
+    name = 'robot_state_publisher'
+    if not _is_installed(name):
+        return []
+    cell = load_cell_config(None, _calibration(values) or None)
+    description: dict[str, ParameterValue] = {'robot_description': robot_description(cell)}
+    return [NodeSpec(name, name, name, description, on_exit=OnExit.REPORT)]
 
 
 def _calibration(values: Mapping[str, Any]) -> str:
@@ -484,7 +501,7 @@ def _trajectory(values: Mapping[str, Any]) -> NodeSpec:
         )
     parameters['confirm'] = _is_confirmed(values)
     drivers = []
-    if values['arm'] == 'fci':
+    if values['arm'] in ('fci', 'libfranka'):
         drivers.append(_ARM_STATUS)
         parameters['recovery'] = 'fci'
     if values['hand'] == 'can':
@@ -525,15 +542,17 @@ def _camera_remappings(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]
 
 
 def _check_parts(values: Mapping[str, Any]) -> None:
-    if values['arm'] == 'franka_ros2':
+    if not _is_simulated(values):
         for part in ('hand', 'camera'):
             if values[part] == 'sim':
                 raise GraphError(
-                    f'{part}:=sim needs the simulated cell, which arm:=franka_ros2 does not '
+                    f'{part}:=sim needs the simulated cell, which arm:={values["arm"]} does not '
                     f'start: choose another {part} (none if it is started elsewhere).'
                 )
     elif values['hand'] == 'none':
         raise GraphError('hand:=none is for a real arm: the simulated cell has its hand.')
+    if values['robot_ip'] and values['arm'] != 'libfranka':
+        raise GraphError('robot_ip is for arm:=libfranka.')
     if values['camera'] == 'file' and not Path(values['camera_file']).expanduser().is_file():
         raise GraphError(
             f"camera:=file needs camera_file:=PATH; there is no file '{values['camera_file']}'."
