@@ -17,55 +17,51 @@ import numpy as np
 import rclpy
 import torch
 from dexwm_msgs.action import ExecutePlan, PlanToGoal
-from dexwm_msgs.msg import Goal as GoalMessage
 from dexwm_msgs.msg import Plan
-from dexwm_msgs.srv import CaptureGoal, ListGoals, SetGoal
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
-from trajectory_msgs.msg import JointTrajectoryPoint
 
 from dexwm.bag.planner_setup import PlannerSetup
-from dexwm.bag.preset_text import preset_to_text
-from dexwm.geometry.camera import CameraIntrinsics
-from dexwm.geometry.preprocess import PreprocessError, ResizeAndCrop
+from dexwm.geometry.preprocess import PreprocessError
 from dexwm.model.checkpoint import CheckpointError, load_checkpoint
 from dexwm.model.encoders.encoder import EncoderError
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.compute_setup import ComputeSetup
 from dexwm.planning.errors import PlanningError
-from dexwm.planning.goal import GoalError, PictureGoal, picture_digest
+from dexwm.planning.goal import GoalError, PictureGoal
 from dexwm.planning.grip import GRIPPING_TASKS
 from dexwm.planning.mpc import PlantError, run_task
 from dexwm.planning.optimisers.optimiser import Iteration
 from dexwm.planning.planner import Planner, PlanResult
 from dexwm.planning.preset import PresetError, find_preset
-from dexwm.robot.joints import JOINTS
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
 from dexwm_franka_bringup.description import MeshesNotFoundError, robot_description
 from dexwm_planner.camera.image_conversion import ImageMessageError, array_to_image, image_to_array
-from dexwm_planner.planner.goal_library import GoalLibrary, GoalLibraryError, StoredGoal
+from dexwm_planner.planner.goal_library import GoalLibrary, GoalLibraryError
+from dexwm_planner.planner.goal_services import GoalServices
+from dexwm_planner.planner.plan_message import plan_message
 from dexwm_planner.planner.plan_overlay import draw_keypoints
 from dexwm_planner.planner.planner_inputs import PlannerInputs, StaleInputError
 from dexwm_planner.planner.planner_parameters import PlannerParameters
 from dexwm_planner.planner.ros_plant import ACTION, ExecutionError, RosPlant
+from dexwm_planner.spin_thread import SpinThread
 from dexwm_planner.trajectory.commanded_joints import CommandedJoints
 
 TASKS = ('reach', 'grasp', 'place')
 
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _DIAGNOSTICS_PERIOD = 1.0
-_THUMBNAIL_WIDTH = 192
 _EXECUTOR_THREADS = 6
 
 
@@ -92,12 +88,7 @@ class PlannerNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         calls = MutuallyExclusiveCallbackGroup()
         actions = ReentrantCallbackGroup()
-        for kind, name, callback in (
-            (SetGoal, '~/set_goal', self._on_set_goal),
-            (CaptureGoal, '~/capture_goal', self._on_capture_goal),
-            (ListGoals, '~/list_goals', self._on_list_goals),
-        ):
-            self.create_service(kind, name, callback, callback_group=calls)
+        GoalServices(self, self._library, self._capture, self._image_size, calls)
         self._commanded = CommandedJoints(self)
         self._client = ThreadedActionClient(self, ExecutePlan, ACTION, callback_group=actions)
         self.create_timer(_DIAGNOSTICS_PERIOD, self._report, callback_group=calls)
@@ -366,6 +357,20 @@ class PlannerNode(LifecycleNode):
             raise GoalError('the goal has neither a name nor a picture: give one of them')
         return PictureGoal(image_to_array(request.goal_image, 'rgb8'))
 
+    def _capture(self) -> NDArray[np.uint8]:
+        """A picture of now, for the library.
+
+        Raises:
+            GoalLibraryError: If nothing is listened to.
+            StaleInputError: If none comes.
+        """
+        if self._inputs is None:
+            raise GoalLibraryError('the planner is not active: configure and activate it')
+        return self._inputs.wait(self.get_clock().now().nanoseconds).image
+
+    def _image_size(self) -> tuple[int, int] | None:
+        return self._model.encoder.image_size if self._planners else None
+
     # What is published
 
     def _publish_plan(
@@ -375,36 +380,17 @@ class PlannerNode(LifecycleNode):
         plant: RosPlant,
         request: PlanToGoal.Goal,
     ) -> Plan:
-        seen, previous = plant.observed, plan.previous_waypoints
+        seen = plant.observed
         assert seen is not None
-        stamp = Time(nanoseconds=seen.stamp_ns).to_msg()
-        message = Plan(
-            task=plan.task,
-            goal_name=request.goal_name,
-            joint_names=list(JOINTS),
-            waypoints=[JointTrajectoryPoint(positions=q.tolist()) for q in plan.waypoints],
-            observation_stamp=stamp,
-            picture_digest=picture_digest(seen.image),
-            camera_info=_camera_info(seen.intrinsics),
-            t_base_from_camera=self._cell.camera.T_base_from_camera.ravel().tolist(),
-            observed_positions=seen.joint_positions.tolist(),
-            seed=plan.seed,
-            checkpoint_digest=plan.checkpoint_digest,
-            goal_digest=plan.goal_digest,
-            preset=planner.preset.name,
-            preset_settings=preset_to_text(planner.preset),
-            replan=plan.replan,
-            previous_waypoints=[] if previous is None else previous.ravel().tolist(),
-            budget=request.budget,
-            outcome=plan.outcome,
-            costs=list(plan.costs),
-            term_names=list(plan.terms),
-            terms=list(plan.terms.values()),
-            planning_time=plan.seconds['total'],
-            timing_names=list(plan.seconds),
-            timings=list(plan.seconds.values()),
+        message = plan_message(
+            plan,
+            planner.preset,
+            seen,
+            self._cell.camera.T_base_from_camera,
+            request,
+            self.get_clock().now().to_msg(),
         )
-        message.header.stamp = self.get_clock().now().to_msg()
+        stamp = message.observation_stamp
         self._observed.publish(array_to_image(seen.image, 'rgb8', Header(stamp=stamp)))
         self._plan.publish(message)
         overlay = draw_keypoints(seen.image, plan.predicted_pixels[-1], plan.goal_pixels)
@@ -466,64 +452,6 @@ class PlannerNode(LifecycleNode):
         max_age = timedelta(days=self._settings.calibration_max_age)
         return calibration.stale(datetime.now(UTC), max_age)
 
-    # The goal library
-
-    def _on_set_goal(
-        self, request: SetGoal.Request, response: SetGoal.Response
-    ) -> SetGoal.Response:
-        try:
-            stored = self._library.import_file(request.name, request.path)
-            response.goal = self._described(stored)
-            response.success = True
-        except (GoalError, GoalLibraryError) as error:
-            response.message = str(error)
-        return response
-
-    def _on_capture_goal(
-        self, request: CaptureGoal.Request, response: CaptureGoal.Response
-    ) -> CaptureGoal.Response:
-        try:
-            if self._inputs is None:
-                raise GoalLibraryError('the planner is not active: configure and activate it')
-            seen = self._inputs.wait(self.get_clock().now().nanoseconds)
-            response.goal = self._described(self._library.add(request.name, seen.image))
-            response.success = True
-        except (GoalError, GoalLibraryError, StaleInputError) as error:
-            response.message = str(error)
-        return response
-
-    def _on_list_goals(
-        self, _: ListGoals.Request, response: ListGoals.Response
-    ) -> ListGoals.Response:
-        goals, problems = self._library.list()
-        for problem in problems:
-            self.get_logger().warning(problem)
-        response.goals = [self._described(goal) for goal in goals]
-        return response
-
-    def _described(self, goal: StoredGoal) -> GoalMessage:
-        """A goal as others see it, its thumbnail as the model sees it where there is a model."""
-        picture = goal.image
-        if self._planners:
-            rows, columns = self._model.encoder.image_size
-            height, width = picture.shape[:2]
-            picture = ResizeAndCrop.to_cover(width, height, rows, columns).apply(picture)
-        height, width = picture.shape[:2]
-        rows = max(1, round(height * _THUMBNAIL_WIDTH / width))
-        small = ResizeAndCrop.to_cover(width, height, rows, _THUMBNAIL_WIDTH).apply(picture)
-        stamp = Time(nanoseconds=goal.stamp_ns).to_msg()
-        thumbnail = array_to_image(small, 'rgb8', Header(stamp=stamp))
-        return GoalMessage(name=goal.name, stamp=stamp, digest=goal.digest, thumbnail=thumbnail)
-
-
-def _camera_info(intrinsics: CameraIntrinsics) -> CameraInfo:
-    fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
-    return CameraInfo(
-        height=intrinsics.height,
-        width=intrinsics.width,
-        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
-    )
-
 
 def main() -> int:
     """Runs the node; on SIGINT or SIGTERM what is planned or executed ends first."""
@@ -534,31 +462,17 @@ def main() -> int:
     node = PlannerNode()
     executor = MultiThreadedExecutor(num_threads=_EXECUTOR_THREADS)
     executor.add_node(node)
-    failures: list[BaseException] = []
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            stop.set()
-
+    spinner = SpinThread(executor, stop.set)
     started = node.autostart()
-    spinner = threading.Thread(target=spin, name='spin')
     spinner.start()
     if started:
         stop.wait()
     node.end()
     node.wait_idle()
-    executor.shutdown(timeout_sec=1.0)
-    spinner.join()
+    spinner.stop()
     node.destroy_node()
     rclpy.try_shutdown()
-    if failures:
-        raise failures[0]
+    spinner.raise_failure()
     return 0 if started else 1
 
 

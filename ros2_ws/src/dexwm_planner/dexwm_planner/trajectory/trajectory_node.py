@@ -13,19 +13,16 @@ import numpy as np
 import rclpy
 from dexwm_msgs.action import ExecutePlan
 from dexwm_msgs.msg import MotionState
-from dexwm_msgs.srv import ConfirmPlan
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, JointState
-from std_srvs.srv import SetBool, Trigger
 
 from dexwm.control.clock_watch import ClockWatch
 from dexwm.control.confirmation import Answer, Confirmation
@@ -43,10 +40,13 @@ from dexwm.robot.joints import ARM, ARM_JOINTS, HAND, HAND_JOINTS, JOINTS, robot
 from dexwm.robot.model import RobotModelError
 from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
 from dexwm_franka_bringup.description import MeshesNotFoundError, robot_description
+from dexwm_planner.spin_thread import SpinThread
 from dexwm_planner.trajectory.command_output import CommandOutput, TopicOutput
 from dexwm_planner.trajectory.follow_joint_trajectory_output import FollowJointTrajectoryOutput
 from dexwm_planner.trajectory.franka_ros2_arm import STATUS, FrankaRos2Arm
-from dexwm_planner.trajectory.recovery import FciRecovery, NoRecovery, Recovery, RecoveryError
+from dexwm_planner.trajectory.motion_state import in_words, motion_diagnosis, motion_state
+from dexwm_planner.trajectory.operator_services import OperatorServices
+from dexwm_planner.trajectory.recovery import FciRecovery, NoRecovery, Recovery
 from dexwm_planner.trajectory.trajectory_inputs import TrajectoryInputs
 from dexwm_planner.trajectory.trajectory_parameters import (
     FOLLOW_JOINT_TRAJECTORY,
@@ -192,7 +192,6 @@ class TrajectoryNode(Node):
     def _create_interfaces(self) -> None:
         self._state = self.create_publisher(MotionState, '~/state', _LATCHED)
         self._commanded = self.create_publisher(JointState, '~/commanded', _LATCHED)
-        self._recovery = self._make_recovery()
         self._inputs = TrajectoryInputs(
             self,
             self._settings.heartbeats,
@@ -202,19 +201,13 @@ class TrajectoryNode(Node):
             self._on_diagnostics,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        services = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, '~/stop', self._on_stop, callback_group=services)
-        self.create_service(Trigger, '~/resume', self._on_resume, callback_group=services)
-        self.create_service(
-            SetBool, '~/emergency_stop', self._on_emergency_stop, callback_group=services
-        )
-        self.create_service(ConfirmPlan, '~/confirm', self._on_confirm, callback_group=services)
-        # It takes seconds; stopping may not wait for it.
-        self.create_service(
-            Trigger,
-            '~/recover',
-            self._on_recover,
-            callback_group=MutuallyExclusiveCallbackGroup(),
+        self._operator = OperatorServices(
+            self,
+            self._supervisor,
+            self._confirmation,
+            self._make_recovery(),
+            self._lock,
+            self._send,
         )
         self.create_timer(
             _DIAGNOSTICS_PERIOD, self._report, callback_group=MutuallyExclusiveCallbackGroup()
@@ -307,7 +300,7 @@ class TrajectoryNode(Node):
         """Publish the state if it changed, or in any case; in the stream's thread and a timer."""
         with self._lock:
             now_ns = self._now_ns()
-            state = self._motion_state(now_ns)
+            state = motion_state(self._supervisor, self._confirmation, now_ns)
             key = (state.state, state.reason, state.moving, state.confirm_plan_id)
             # A reason may hold a time that grows: only its beginning tells it from others.
             key = (key[0], key[1][:40], *key[2:])
@@ -317,32 +310,13 @@ class TrajectoryNode(Node):
                 return
             self._state.publish(state)
         if told is not None and told[0] != key[0]:
-            self.get_logger().warning(_in_words(state))
+            self.get_logger().warning(in_words(state))
         if np.isfinite(commanded).all():
             positions = JointState(name=list(JOINTS), position=commanded.tolist())
             positions.header.stamp = state.header.stamp
             self._commanded.publish(positions)
         if told is not None and told[:2] != key[:2] and not always:
             self._diagnostics.publish(self._diagnosis())
-
-    def _motion_state(self, now_ns: int) -> MotionState:
-        supervisor = self._supervisor
-        moving = supervisor.streamer.phase(now_ns) is not Phase.IDLE
-        fault = supervisor.gate.check(now_ns, supervisor.current is not None)
-        message = MotionState(
-            state=int(supervisor.gate.state(moving)),
-            reason=fault.reason if fault is not None else '',
-            moving=moving,
-        )
-        message.header.stamp = Time(nanoseconds=now_ns).to_msg()
-        question = self._confirmation.pending(time.monotonic_ns())
-        if question is not None:
-            message.confirm_plan_id = question.plan_id
-            message.confirm_task = question.task
-            message.confirm_waypoints = question.waypoints
-            left = (question.expires_ns - time.monotonic_ns()) * 1e-9
-            message.confirm_seconds_left = max(0.0, left)
-        return message
 
     # Goals
 
@@ -537,76 +511,11 @@ class TrajectoryNode(Node):
         else:
             goal.abort()
 
-    # Services and reports
-
-    def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.halt('stopped by ~/stop; call ~/resume to accept plans again')
-        response.success = True
-        response.message = 'plans are refused until ~/resume'
-        return response
-
-    def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        with self._lock:
-            latched = self._supervisor.gate.latched
-            problem = self._supervisor.resume(self._now_ns())
-        response.success = not problem
-        if problem:
-            response.message = f'not resumed, {problem}'
-        else:
-            response.message = 'plans are accepted again' if latched else 'was not stopped'
-        self.get_logger().info(response.message)
-        return response
-
-    def _on_emergency_stop(
-        self, request: SetBool.Request, response: SetBool.Response
-    ) -> SetBool.Response:
-        response.success = True
-        if request.data:
-            reason = 'the emergency stop is engaged; release it, then call ~/resume'
-            with self._lock:
-                self._send(self._supervisor.emergency_stop(reason, self._now_ns()))
-            self.get_logger().error(reason)
-            response.message = reason
-            return response
-        with self._lock:
-            self._supervisor.gate.release()
-        response.message = 'released; plans are refused until ~/resume'
-        self.get_logger().warning(f'emergency stop: {response.message}')
-        return response
-
-    def _on_recover(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        with self._lock:
-            moving = self._supervisor.streamer.phase(self._now_ns()) is not Phase.IDLE
-            problem = 'the robot moves; stop it first' if moving else ''
-            problem = problem or self._supervisor.gate.begin_recovery()
-        if not problem:
-            try:
-                self._recovery.recover()
-            except RecoveryError as error:
-                problem = str(error)
-            with self._lock:
-                self._supervisor.end_recovery(problem)
-        response.success = not problem
-        response.message = problem or 'recovered; nothing moves until ~/resume'
-        say = self.get_logger().error if problem else self.get_logger().warning
-        say(response.message)
-        return response
-
-    def _on_confirm(
-        self, request: ConfirmPlan.Request, response: ConfirmPlan.Response
-    ) -> ConfirmPlan.Response:
-        with self._lock:
-            response.message = self._confirmation.answer(
-                request.plan_id, request.accept, time.monotonic_ns()
-            )
-        response.success = not response.message
-        return response
+    # Reports
 
     def halt(self, reason: str) -> None:
         """Ramp down and refuse plans until ~/resume."""
-        with self._lock:
-            self._send(self._supervisor.halt(reason, self._now_ns()))
-        self.get_logger().warning(reason)
+        self._operator.halt(reason)
 
     def wait_at_rest(self, timeout: float) -> bool:
         """Wait until nothing moves and every goal has its result; False if it takes too long."""
@@ -635,26 +544,13 @@ class TrajectoryNode(Node):
             now_ns = self._now_ns()
             phase = self._supervisor.streamer.phase(now_ns)
             late = self._supervisor.streamer.late_ticks
-            state = self._motion_state(now_ns)
-        level = DiagnosticStatus.OK
-        if state.reason:
-            level = DiagnosticStatus.WARN
-        if state.state != MotionState.RUN:
-            level = DiagnosticStatus.ERROR
-        status = DiagnosticStatus(
-            level=level,
-            name='trajectory: motion',
-            message=state.reason or phase.value,
-            hardware_id=self._settings.arm_controller,
-        )
+            state = motion_state(self._supervisor, self._confirmation, now_ns)
         gaps = np.array(self._tick_gaps) * 1e3
         values = {
-            'state': _STATES[state.state],
-            'phase': phase.value,
             'last_result': self._last_report or 'none',
             'speed_scale': f'{self._settings.speed_scale:g}',
             'planning_time_s': f'{self._planning_time:.3f}',
-            'late_chunks': str(late),
+            'late_chunks': late,
         }
         if gaps.size:
             p50, p99 = np.percentile(gaps, [50, 99])
@@ -663,7 +559,7 @@ class TrajectoryNode(Node):
                 'chunk_period_p99_ms': f'{p99:.2f}',
                 'chunk_period_max_ms': f'{gaps.max():.2f}',
             }
-        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        status = motion_diagnosis(state, phase, self._settings.arm_controller, values)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         return array
@@ -675,18 +571,6 @@ class TrajectoryNode(Node):
         self._inputs.close()
         self._action_server.destroy()
         super().destroy_node()
-
-
-_STATES = {
-    MotionState.RUN: 'run',
-    MotionState.STOPPING: 'stopping',
-    MotionState.STOPPED: 'stopped',
-    MotionState.RECOVERING: 'recovering',
-}
-
-
-def _in_words(state: MotionState) -> str:
-    return f'{_STATES[state.state]}{": " if state.reason else ""}{state.reason}'
 
 
 def _on_signals(callback: Callable[[], None]) -> None:
@@ -711,30 +595,16 @@ def main() -> int:
         return 1
     executor = MultiThreadedExecutor(num_threads=_EXECUTOR_THREADS)
     executor.add_node(node)
-    failures: list[BaseException] = []
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            ending.set()
-
-    spinner = threading.Thread(target=spin, name='spin')
+    spinner = SpinThread(executor, ending.set)
     spinner.start()
     ending.wait()
     node.halt('the trajectory node shuts down')
     if not node.wait_at_rest(_SHUTDOWN_TIMEOUT):
         print('trajectory: the robot did not come to rest in time', file=sys.stderr)
-    executor.shutdown(timeout_sec=1.0)
-    spinner.join()
+    spinner.stop()
     node.destroy_node()
     rclpy.try_shutdown()
-    if failures:
-        raise failures[0]
+    spinner.raise_failure()
     return 0
 
 
