@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -21,18 +21,15 @@ from dexwm.geometry.rotations import inverse_pose, transform_points
 class _Tensors:
     """What batches have in common: fields that are tensors, or not there."""
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
-        changed = {name: function(value) for name, value in values if isinstance(value, Tensor)}
-        return replace(self, **changed)  # type: ignore[type-var]
-
     def to(self, device: torch.device | str) -> Self:
         """The same batch on a device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Self:
-        """The same batch in memory from which a GPU copies quickly."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in values
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,6 @@ class _Stream(Generic[BatchT]):
         rank: int,
         world_size: int,
         workers: int,
-        pin_memory: bool,
         fingerprint: dict[str, Any],
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world_size:
@@ -71,7 +70,6 @@ class _Stream(Generic[BatchT]):
         self._taker: _Taker[BatchT] = taker
         self._shape = (batch_size, rank, world_size)
         self._workers = workers
-        self._pin_memory = pin_memory
         self._fingerprint = fingerprint
         self._taken = 0
         self._batches: Iterator[BatchT] | None = None
@@ -89,7 +87,6 @@ class _Stream(Generic[BatchT]):
                     batch_sampler=_Places(self._taken, *self._shape),
                     num_workers=self._workers,
                     collate_fn=_as_it_is,
-                    pin_memory=self._pin_memory,
                     # Its own: the global one belongs to what resumes exactly.
                     generator=torch.Generator(),
                 )
@@ -191,7 +188,6 @@ class WindowLoader(_Stream[Batch]):
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
-        pin_memory: bool = False,
     ) -> None:
         """Starts at the first batch.
 
@@ -205,7 +201,6 @@ class WindowLoader(_Stream[Batch]):
             rank: of this process.
             world_size: how many processes share every global batch.
             workers: processes that prepare batches; 0: this one.
-            pin_memory: whether batches are put where a GPU copies quickly.
 
         Raises:
             DatasetError: where a data set is empty, or a number makes no sense.
@@ -224,7 +219,6 @@ class WindowLoader(_Stream[Batch]):
             rank,
             world_size,
             workers,
-            pin_memory,
             fingerprint,
         )
 
@@ -250,7 +244,6 @@ class FrameLoader(_Stream[FrameBatch]):
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
-        pin_memory: bool = False,
     ) -> None:
         """Starts at the first batch; see `WindowLoader` for the arguments."""
         mixture = Mixture([len(cache.table)], [1.0], seed)
@@ -261,7 +254,6 @@ class FrameLoader(_Stream[FrameBatch]):
             rank,
             world_size,
             workers,
-            pin_memory,
             fingerprint,
         )
 

@@ -78,7 +78,6 @@ class WindowBatches:
             rank=rank,
             world_size=processes,
             workers=self._recipe.engine.workers,
-            pin_memory=False,
         )
 
     def validation(self, rank: int, processes: int) -> Iterator[Batch]:
