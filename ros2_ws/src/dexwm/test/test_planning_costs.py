@@ -9,12 +9,12 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from dexwm.planning.cost import Candidates, WeightedCost
-from dexwm.planning.costs.hand_posture import HandPosture
 from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
 from dexwm.planning.costs.keypoint_pixels import KeypointPixels
 from dexwm.planning.costs.latent_distance import LatentDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
+from dexwm.planning.costs.posture import Posture
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
 from dexwm.planning.costs.step_size import StepSize
 from dexwm.robot.joints import HOME
@@ -175,13 +175,14 @@ def test_impossible_costs_are_refused(terms, message):
         WeightedCost(terms)
 
 
-def test_hand_posture_looks_at_the_fingers_of_the_last_step(candidates):
-    fingers = torch.full((16,), 0.5)
+def test_posture_looks_at_joints_with_a_scale_of_the_last_step(candidates):
+    wanted, scale = torch.full((23,), 0.5), torch.full((23,), torch.inf)
+    scale[7:] = 2.0
     moved = replace(candidates, joints=candidates.joints.clone())
     moved.joints[:, :-1] += 1.0
     moved.joints[:, -1, :7] += 1.0
-    expected = [np.mean((q[-1, 7:].numpy() - 0.5) ** 2) for q in candidates.joints]
+    expected = [np.mean(((q[-1, 7:].numpy() - 0.5) / 2) ** 2) for q in candidates.joints]
     for given in (candidates, moved):
         torch.testing.assert_close(
-            HandPosture(fingers)(given), torch.tensor(np.array(expected, np.float32))
+            Posture(wanted, scale)(given), torch.tensor(np.array(expected, np.float32))
         )

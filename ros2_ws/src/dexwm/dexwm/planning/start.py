@@ -10,25 +10,25 @@ from torch import Tensor
 
 from dexwm.planning.candidate_cost import CandidateCost
 from dexwm.planning.cost import Candidates, CostTerm, WeightedCost
-from dexwm.planning.costs.hand_posture import HandPosture
 from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
+from dexwm.planning.costs.posture import Posture
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
-from dexwm.planning.costs.step_size import StepSize
 from dexwm.planning.dummy_motion import DUMMY_GRASP, dummy_waypoints, grasp_ending_at
 from dexwm.planning.errors import PlanningError
 from dexwm.planning.joint_actions import JointActions
 from dexwm.planning.optimisers.gradient import Gradient
 from dexwm.planning.optimisers.optimiser import Problem, ShouldStop
 from dexwm.planning.target import Target
-from dexwm.robot.joints import ARM, HAND
+from dexwm.robot.joints import ARM, HAND, JOINTS
 
 # It asks no world model, so a fit takes a second. CEM (256 x 20) ends 2 cm further away.
 _FIT = Gradient(starts=16, iterations=150)
 _WEIGHT_PER_METRE = 1.0
 _WEIGHT_PER_PIXEL = 0.003
-_WEIGHT_OF_ARM_STEP = 0.0016
+# A square of the arm's joints over their sigma, in metres.
+_WEIGHT_OF_ARM = 0.0005
 # A rad² of the fingers from where they are expected, in metres. With it the palm of a grasp ends
 # 2 cm and 12 degrees from the goal's, without it 7 cm and 39 degrees.
 _WEIGHT_OF_KNOWN_FINGERS = 0.5
@@ -81,10 +81,11 @@ def fit_keypoints(
     generator: torch.Generator,
     should_stop: ShouldStop,
 ) -> Tensor:
-    """The posture (23,) near the start whose hand is where the goal shows it, rad.
+    """The posture (23,) whose hand is where the goal shows it, rad.
 
-    Wrist and five tips leave much of 23 joints open. The arm stays near where it is; so do the
-    fingers, but for a grasp, which ends with the dummy grasp's closed hand.
+    Wrist and five tips leave much of 23 joints open. Arm and fingers stay near where they are,
+    but for a grasp, which ends near the dummy grasp's posture, closed: moved to the end of an arm
+    that is bent aside, its way from above would not come from above.
 
     Args:
         target: the goal.
@@ -100,27 +101,26 @@ def fit_keypoints(
         PlanningError: where the goal does not tell where the hand is.
     """
     sigma = problem.sigma[:1]
-    expected = actions.start.clone()
-    if task == 'grasp':
-        expected[HAND] = expected.new_tensor(DUMMY_GRASP[-1, HAND])
-    arm = sigma[0].clone()
-    arm[HAND] = torch.inf
+    dummy = actions.start.new_tensor(DUMMY_GRASP)
+    expected = dummy[-1] if task == 'grasp' else actions.start
+    of_arm, of_hand = torch.full((2, len(JOINTS)), torch.inf, device=expected.device)
+    of_arm[ARM], of_hand[HAND] = sigma[0, ARM], 1.0
     known = task in ('grasp', 'place')
     terms = [
         keypoint_term(target, actions),
-        (_WEIGHT_OF_ARM_STEP, StepSize(arm)),
+        (_WEIGHT_OF_ARM, Posture(expected, of_arm, 'arm_posture')),
         (
             _WEIGHT_OF_KNOWN_FINGERS if known else _WEIGHT_OF_FINGERS,
-            HandPosture(expected[HAND]),
+            Posture(expected, of_hand, 'hand_posture'),
         ),
     ]
     if task == 'grasp':
-        neutral = up_in_palm(actions.keypoints(expected.new_tensor(DUMMY_GRASP[-1])))
+        neutral = up_in_palm(actions.keypoints(dummy[-1]))
         terms.append((_WEIGHT_OF_TILT, EndEffectorOrientation(neutral)))
     if keep_out is not None:
         terms.append((_WEIGHT_OF_KEEP_OUT, keep_out))
         if task == 'grasp':
-            curled, closed = expected.new_tensor(DUMMY_GRASP[-2:, HAND])
+            curled, closed = dummy[-2:, HAND]
             for name, fingers in (('curled', curled), ('closing', (curled + closed) / 2)):
                 term = _WithFingers(keep_out, actions, fingers, name)
                 terms.append((_WEIGHT_OF_KEEP_OUT, term))
