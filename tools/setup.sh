@@ -27,11 +27,14 @@ check_system() {
   command -v g++ >/dev/null || missing+=(g++)
   command -v cmake >/dev/null || missing+=(cmake)
   command -v make >/dev/null || missing+=(make)
-  # Software rendering of the simulated camera.
-  ldconfig -p 2>/dev/null | grep -q 'libEGL\.so\.1' || missing+=(libegl1)
-  ldconfig -p 2>/dev/null | grep -q 'libOpenGL\.so\.0' || missing+=(libopengl0)
-  find /usr/lib /usr/local/lib -name 'swrast_dri.so' -o -name 'libgallium-*.so' 2>/dev/null | grep -q . ||
-    missing+=(libgl1-mesa-dri)
+  # Software rendering of the simulated camera. Nothing is piped into grep -q, which stops
+  # reading at the first match: under pipefail that now and then counts as a failure.
+  local libraries drivers
+  libraries="$(ldconfig -p 2>/dev/null || true)"
+  [[ $libraries == *libEGL.so.1* ]] || missing+=(libegl1)
+  [[ $libraries == *libOpenGL.so.0* ]] || missing+=(libopengl0)
+  drivers="$(find /usr/lib /usr/local/lib -name 'swrast_dri.so' -o -name 'libgallium-*.so' 2>/dev/null || true)"
+  [ -n "$drivers" ] || missing+=(libgl1-mesa-dri)
   local python="$1"
   "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   [ -f "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] || missing+=(python3-dev)
