@@ -153,18 +153,33 @@ def test_batches_move_and_join(sources):
 
 def test_frames_come_once_an_epoch(sources):
     cache = sources[0].cache
-    stream = FrameLoader(cache, batch_size=10, seed=3)
+    stream = FrameLoader([cache], [1.0], batch_size=10, seed=3)
     batches = [next(stream) for _ in range(4)]
     depths = np.concatenate([batch.keypoint_depths for batch in batches])
     order = np.lexsort(depths.T)
     expected = cache.table.keypoint_depths
     np.testing.assert_array_equal(depths[order], expected[np.lexsort(expected.T)])
-    resumed = FrameLoader(cache, batch_size=10, seed=3)
+    resumed = FrameLoader([cache], [1.0], batch_size=10, seed=3)
     next(stream)
     resumed.load_state_dict(stream.state_dict())
     assert torch.equal(next(resumed).features, next(stream).features)
     with pytest.raises(DatasetError, match='seed'):
-        FrameLoader(cache, batch_size=10, seed=4).load_state_dict(stream.state_dict())
+        FrameLoader([cache], [1.0], batch_size=10, seed=4).load_state_dict(stream.state_dict())
+
+
+def test_frames_come_from_several_caches(sources):
+    caches = [source.cache for source in sources]
+    sizes = [len(cache.table) for cache in caches]
+    stream = FrameLoader(caches, sizes, batch_size=20, seed=3)
+    batches = [next(stream) for _ in range(sum(sizes) // 20)]
+    depths = np.concatenate([batch.keypoint_depths for batch in batches])
+    expected = np.concatenate([cache.table.keypoint_depths for cache in caches])
+    np.testing.assert_array_equal(depths[np.lexsort(depths.T)], expected[np.lexsort(expected.T)])
+    # Of two caches with equal weights, the smaller comes as often as the larger.
+    batch = next(FrameLoader(caches, [1.0, 1.0], batch_size=sum(sizes), seed=0))
+    there = batch.object_valid.any(0) & torch.tensor([True, False, False])
+    assert caches[1].object_names == ('box', 'can', 'mug') and there.any()
+    assert batch.object_pixels[:, 0].any(-1).sum() == sum(sizes) // 2
 
 
 def test_pictures_are_read_while_training(folders):

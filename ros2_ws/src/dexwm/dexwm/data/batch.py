@@ -21,6 +21,22 @@ from dexwm.geometry.rotations import inverse_pose, transform_points
 class _Tensors:
     """What batches have in common: fields that are tensors, or not there."""
 
+    @classmethod
+    def concatenate(cls, batches: Sequence[Self]) -> Self:
+        """One batch of all that these hold.
+
+        Raises:
+            RuntimeError: where their shapes differ.
+        """
+        if len(batches) == 1:
+            return batches[0]
+        values = {
+            field.name: torch.cat([getattr(batch, field.name) for batch in batches])
+            for field in fields(cls)  # type: ignore[arg-type]
+            if isinstance(getattr(batches[0], field.name), Tensor)
+        }
+        return replace(batches[0], **values)  # type: ignore[type-var]
+
     def to(self, device: torch.device | str) -> Self:
         """The same batch on a device."""
         values = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
@@ -84,15 +100,8 @@ class Batch(_Tensors):
         Raises:
             RuntimeError: where their shapes differ.
         """
-        if len(batches) == 1:
-            return batches[0]
-        values = {
-            field.name: torch.cat([getattr(batch, field.name) for batch in batches])
-            for field in fields(cls)
-            if isinstance(getattr(batches[0], field.name), Tensor)
-        }
         problems = tuple(problem for batch in batches for problem in batch.problems)
-        return replace(batches[0], **values, problems=problems)
+        return replace(super().concatenate(batches), problems=problems)
 
 
 @dataclass(frozen=True)

@@ -224,20 +224,31 @@ class WindowLoader(_Stream[Batch]):
 
 
 class _FrameTaker(_Taker[FrameBatch]):
-    def __init__(self, cache: LatentCache, mixture: Mixture) -> None:
+    def __init__(self, caches: Sequence[LatentCache], mixture: Mixture) -> None:
         self.mixture = mixture
-        self._cache = cache
+        self._caches = tuple(caches)
 
     def __getitems__(self, indices: Sequence[int]) -> FrameBatch:
-        return self._cache.frames(_samples(self.mixture, indices).index)
+        samples = _samples(self.mixture, indices)
+        return FrameBatch.concatenate(
+            [
+                self._caches[number].frames(samples.index[samples.source == number])
+                for number in np.unique(samples.source)
+            ]
+        )
 
 
 class FrameLoader(_Stream[FrameBatch]):
-    """An endless stream of single frames from a cache, each once per epoch."""
+    """An endless stream of single frames from a mixture of caches.
+
+    None of a cache's frames comes again before all of them were taken. Within a batch they are
+    grouped by cache.
+    """
 
     def __init__(
         self,
-        cache: LatentCache,
+        caches: Sequence[LatentCache],
+        weights: Sequence[float],
         batch_size: int,
         seed: int,
         *,
@@ -245,11 +256,20 @@ class FrameLoader(_Stream[FrameBatch]):
         world_size: int = 1,
         workers: int = 0,
     ) -> None:
-        """Starts at the first batch; see `WindowLoader` for the arguments."""
-        mixture = Mixture([len(cache.table)], [1.0], seed)
-        fingerprint = {'seed': seed, 'frames': len(cache.table)}
+        """Starts at the first batch; see `WindowLoader` for the arguments.
+
+        Raises:
+            DatasetError: where a number makes no sense.
+        """
+        frames = [len(cache.table) for cache in caches]
+        mixture = Mixture(frames, weights, seed)
+        fingerprint = {
+            'seed': seed,
+            'frames': frames,
+            'weights': [float(weight) for weight in weights],
+        }
         super().__init__(
-            _FrameTaker(cache, mixture),
+            _FrameTaker(caches, mixture),
             batch_size,
             rank,
             world_size,

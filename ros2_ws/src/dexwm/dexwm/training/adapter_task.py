@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,14 +28,14 @@ class AdapterTask(Task):
     """An adapter with the heads that it is trained through; the heads are not kept."""
 
     def __init__(
-        self, encoder: ProjectedEncoder, recipe: AdapterRecipe, cache: LatentCache
+        self, encoder: ProjectedEncoder, recipe: AdapterRecipe, caches: Sequence[LatentCache]
     ) -> None:
         """Puts the heads on the adapter, and fits its standardisation to the data.
 
         Args:
             encoder: What the adapter belongs to.
             recipe: Says what the heads are trained on.
-            cache: Features of the encoder's backbone.
+            caches: Features of the encoder's backbone, with the same kinds of objects.
 
         Raises:
             ObjectiveError: If the objective does not fit the adapter.
@@ -45,11 +45,10 @@ class AdapterTask(Task):
         assert isinstance(adapter, Adapter)
         # Not a part of the task: the backbone has nothing to do.
         self._encoder = (encoder,)
-        rows = torch.linspace(0, len(cache.table) - 1, min(_SAMPLE, len(cache.table))).long()
-        adapter.fit_standardisation(torch.from_numpy(cache.latents[rows.numpy()]))
+        adapter.fit_standardisation(torch.cat([_sample(cache) for cache in caches]))
         adapter.requires_grad_(True)
         self.objective = AdapterObjective(
-            adapter, recipe.objective, encoder.image_size, len(cache.object_names)
+            adapter, recipe.objective, encoder.image_size, len(caches[0].object_names)
         )
 
     def forward(self, batch: FrameBatch, phase: Phase, turn: str) -> dict[str, Tensor]:
@@ -89,6 +88,12 @@ class AdapterTask(Task):
         (encoder,) = self._encoder
         folder.mkdir(parents=True, exist_ok=True)
         encoder.save_projection(folder / ADAPTER_FILE)
+
+
+def _sample(cache: LatentCache) -> Tensor:
+    """Features of some frames (n, P, D) of a cache."""
+    rows = torch.linspace(0, len(cache.table) - 1, min(_SAMPLE, len(cache.table))).long()
+    return torch.from_numpy(cache.latents[rows.numpy()])
 
 
 def make_adapter_encoder(recipe: AdapterRecipe) -> ProjectedEncoder:

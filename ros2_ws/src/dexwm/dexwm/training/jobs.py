@@ -45,7 +45,7 @@ def make_job(recipe: Recipe) -> Job:
     if isinstance(recipe, AdapterRecipe):
         encoder = make_adapter_encoder(recipe)
         frames = FrameBatches(recipe, encoder.backbone)
-        return Job(AdapterTask(encoder, recipe, frames.cache), frames, tuple(frames.problems))
+        return Job(AdapterTask(encoder, recipe, frames.caches), frames, tuple(frames.problems))
     decoded = make_model_with_decoder(recipe)
     frames = FrameBatches(recipe, decoded.encoder)
     return Job(DecoderTask(decoded, recipe), frames, tuple(frames.problems))

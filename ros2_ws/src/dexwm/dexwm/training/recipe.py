@@ -54,6 +54,19 @@ def _alike_in_weight(sources: list[Source]) -> list[Source]:
     return sources
 
 
+def source_weights(sources: Sequence[Source], sizes: Sequence[int]) -> list[float]:
+    """How much of a mixture each source is, relative to the others.
+
+    Args:
+        sources: All with a weight, or all without.
+        sizes: What each has, which is its weight where it is given none.
+    """
+    return [
+        float(size) if source.weight is None else source.weight
+        for source, size in zip(sources, sizes, strict=True)
+    ]
+
+
 Sources = Annotated[list[Source], Field(min_length=1), AfterValidator(_alike_in_weight)]
 
 
@@ -355,7 +368,7 @@ class AdapterRecipe(BaseRecipe):
     Attributes:
         encoder: One with an adapter; its options shape the adapter.
         objective: What the latents should tell.
-        data: One cache of the encoder's backbone, with small pictures.
+        data: Caches of the encoder's backbone, with small pictures.
     """
 
     kind: Literal['adapter']
@@ -390,7 +403,7 @@ class DecoderRecipe(BaseRecipe):
         decoder: Sizes.
         objective: What is minimised.
         lpips: Weights of the perceptual distance; None: EfficientNet-Lite0 compares.
-        data: One cache of the model's encoder, with pictures of the decoder's size.
+        data: Caches of the model's encoder, with pictures of the decoder's size.
     """
 
     kind: Literal['decoder']

@@ -15,7 +15,7 @@ from dexwm.data.loader import WindowLoader
 from dexwm.data.window_source import CachedWindows, ImageWindows, WindowSource
 from dexwm.data.windows import WindowSampler
 from dexwm.model.encoders.encoder import Encoder
-from dexwm.training.recipe import Phase, Source, WorldModelRecipe
+from dexwm.training.recipe import Phase, Source, WorldModelRecipe, source_weights
 
 # Held-out windows are drawn with a seed of their own, so that recipes can be compared.
 _VALIDATION_SEED = 1
@@ -69,7 +69,7 @@ class WindowBatches:
         number = self._recipe.phases.index(phase)  # type: ignore[arg-type]
         return WindowLoader(
             self._training,
-            _weights(self._recipe.data, self._training),
+            source_weights(self._recipe.data, [len(source) for source in self._training]),
             self._sampler,
             self._actions,
             batch_size,
@@ -86,7 +86,7 @@ class WindowBatches:
         assert validation is not None
         loader = WindowLoader(
             self._held_out,
-            _weights(validation.data, self._held_out),
+            source_weights(validation.data, [len(source) for source in self._held_out]),
             self._sampler,
             self._actions,
             max(1, validation.batch_size // processes),
@@ -127,13 +127,6 @@ class WindowBatches:
                     ImageWindows(data, encoder.image_size, self.object_names, augmentation)
                 )
         return windows
-
-
-def _weights(sources: Sequence[Source], opened: Sequence[WindowSource]) -> list[float]:
-    return [
-        len(windows) if source.weight is None else source.weight
-        for source, windows in zip(sources, opened, strict=True)
-    ]
 
 
 def _open(source: Source, encoder: Encoder, held_out: bool) -> LatentCache | EpisodeDataset:
