@@ -37,6 +37,7 @@ def write_recording(folder, seed, frames=30, still=False):
                 objects,
                 np.tile([0.0, 0.0, 0.0, 1.0], (2, 1)),
                 [can[0] <= hand[0] + 0.121, False],
+                [1.0, 1.0],
             )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dexwm.data.episode import DatasetError
-from dexwm.data.frame_table import FrameTable
+from dexwm.data.frame_table import SEEN, FrameTable
 from dexwm.data.recording import Recording
 
 from .tiny_recordings import CAMERA, T_BASE_FROM_CAMERA, write_recording
@@ -47,6 +47,15 @@ def test_behind_the_camera_is_not_visible(recording):
     assert not table.keypoint_visible[3:5, 25].any()
     assert np.isfinite(table.keypoint_pixels).all()
     assert table.keypoint_known[3:5, 25].all()
+
+
+def test_a_hidden_object_is_not_visible(recording):
+    before = FrameTable.of_episode(recording, IMAGE_SIZE)
+    frame, column = np.argwhere(before.object_visible)[0]
+    recording.objects.visible_share[frame, column] = 0.9 * SEEN
+    after = FrameTable.of_episode(recording, IMAGE_SIZE)
+    changed = np.argwhere(before.object_visible != after.object_visible)
+    np.testing.assert_array_equal(changed, [[frame, column]])
 
 
 def test_objects_are_columns_by_kind(tmp_path):

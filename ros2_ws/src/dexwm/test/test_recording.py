@@ -36,6 +36,7 @@ def write(folder, seed, frames=FRAMES, names=('mug', 'can')):
                 'object_positions': rng.normal(size=(len(names), 3)),
                 'object_quaternions_xyzw': np.tile([0.0, 0.0, 0.0, 1.0], (len(names), 1)),
                 'object_contact': rng.random(len(names)) < 0.5,
+                'object_visible_share': rng.random(len(names)),
             }
             writer.add_frame(**row)
             rows.append(row)
@@ -64,6 +65,9 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_allclose(recording.keypoints_world[i, 21:], row['keypoints_base'], 1e-6)
         np.testing.assert_allclose(recording.objects.centres_world[i], row['object_positions'])
         np.testing.assert_array_equal(recording.objects.in_contact[i], row['object_contact'])
+        np.testing.assert_allclose(
+            recording.objects.visible_share[i], row['object_visible_share'], atol=1e-7
+        )
         assert np.abs(recording.images([i])[0].astype(int) - row['image']).max() <= 4
     assert not recording.keypoints_valid[:, :21].any() and recording.keypoints_valid[:, 21:].all()
     assert not recording.keypoints_world[:, :21].any()

@@ -36,5 +36,6 @@ def write_recording(folder, seed, frames=12, names=('mug', 'can'), fps=5.0):
                 else np.zeros((0, 3)),
                 np.tile([0.0, 0.0, 0.0, 1.0], (len(names), 1)),
                 [i % 2 == k % 2 for k in range(len(names))],
+                np.ones(len(names)),
             )
     return path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -18,6 +20,8 @@ from dexwm_sim.tasks import TaskState
 
 _DROP_HEIGHT = 0.001
 _SETTLING_TIME = 0.3
+# Points inside an object, relative to the sides of the box around it (27, 3).
+_INNER_GRID = 0.25 * np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=3)))
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,12 @@ class Cell:
         self.object_names = tuple(item.kind for item in config.objects)
         """Names of the objects; the first is the target."""
         self._object_qpos = {name: int(model.joint(name).qposadr[0]) for name in self.object_names}
-        self._lowest = {name: _lowest_point(model, name) for name in self.object_names}
+        self._lowest = {}
+        self._inner_points = {}
+        for name in self.object_names:
+            corners = _extent(model, name)
+            self._lowest[name] = corners[0, 2]
+            self._inner_points[name] = corners.mean(0) + _INNER_GRID * (corners[1] - corners[0])
         counter = model.geom('counter')
         self._counter_z = counter.pos[2] + counter.size[2]
         self._wrist = model.site(WRIST_SITE).id
@@ -123,11 +132,20 @@ class Cell:
         self._geom_robot = np.array([_is_below(model, b, base) for b in model.geom_bodyid])
         self._geom_hand = np.array([_is_below(model, b, palm) for b in model.geom_bodyid])
 
-    def reset(self, positions: ArrayLike | None = None) -> None:
+    def reset(
+        self,
+        positions: ArrayLike | None = None,
+        object_poses: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
         """Puts the objects where the scene has them, lets them settle, and sets the clock to 0.
 
         Args:
             positions: Joint positions of the robot (23,), rad; None: its resting posture.
+            object_poses: Where some objects begin instead: position and quaternion xyzw (7,) in
+                the base frame (m).
+
+        Raises:
+            CellError: If the scene has no object of a name.
         """
         model, data = self.model, self.data
         q = self._checked(HOME if positions is None else positions)
@@ -137,6 +155,9 @@ class Cell:
             z = self._counter_z + _DROP_HEIGHT - self._lowest[item.kind]
             data.qpos[start : start + 3] = item.x, item.y, z
             data.qpos[start + 3 : start + 7] = math.cos(item.yaw / 2), 0, 0, math.sin(item.yaw / 2)
+        for name, pose in (object_poses or {}).items():
+            start = self._address(name)
+            data.qpos[start : start + 7] = np.asarray(pose)[[0, 1, 2, 6, 3, 4, 5]]
         self._command_servos(q)
         for _ in range(round(_SETTLING_TIME / model.opt.timestep)):
             # The robot stands still meanwhile, whoever drives it.
@@ -252,11 +273,15 @@ class Cell:
         Raises:
             CellError: If the scene has no such object.
         """
-        if name not in self._object_qpos:
-            raise CellError(f'no object {name!r} in the scene; there are {self.object_names}')
-        start = self._object_qpos[name]
+        start = self._address(name)
         pose = self.data.qpos[start : start + 7]
         return pose[[0, 1, 2, 4, 5, 6, 3]]
+
+    def _address(self, name: str) -> int:
+        """Returns where an object's position begins among the generalised positions."""
+        if name not in self._object_qpos:
+            raise CellError(f'no object {name!r} in the scene; there are {self.object_names}')
+        return self._object_qpos[name]
 
     def objects_touched(self) -> frozenset[str]:
         """Returns the names of the objects in contact with the hand, palm included."""
@@ -275,17 +300,48 @@ class Cell:
         Raises:
             CellError: If the scene has no such object.
         """
+        return self._is_first_hit(name, viewpoint, self.object_pose(name)[:3])
+
+    def visible_share(self, name: str, viewpoint: ArrayLike) -> float:
+        """Returns how much of an object nothing but the object itself hides, from 0 to 1.
+
+        Args:
+            name: The object.
+            viewpoint: Where it is looked at from (3,), in the base frame (m).
+
+        Raises:
+            CellError: If the scene has no such object.
+        """
+        start = self._address(name)
+        rotation = np.empty(9)
+        mujoco.mju_quat2Mat(rotation, self.data.qpos[start + 3 : start + 7])
+        points = self._inner_points[name] @ rotation.reshape(3, 3).T
+        points += self.data.qpos[start : start + 3]
+        return float(np.mean([self._is_first_hit(name, viewpoint, point) for point in points]))
+
+    def _is_first_hit(self, name: str, viewpoint: ArrayLike, point: ArrayLike) -> bool:
+        """Whether a ray to a point inside an object meets that object first."""
         start = np.asarray(viewpoint, dtype=np.float64)
-        way = self.object_pose(name)[:3] - start
         hit = np.full((1, 1), -1, dtype=np.int32)
         shown = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
-        mujoco.mj_ray(self.model, self.data, start, way, shown, 1, -1, hit)
+        mujoco.mj_ray(self.model, self.data, start, point - start, shown, 1, -1, hit)
         return bool(self._geom_object[hit[0, 0]] == self.object_names.index(name))
 
     def robot_in_contact(self) -> bool:
         """Returns whether the robot touches anything but itself."""
         robot = self._geom_robot[self.data.contact.geom[self.data.contact.dist <= 0]]
         return bool((robot[:, 0] != robot[:, 1]).any())
+
+    def physics_warnings(self) -> list[str]:
+        """Returns MuJoCo's names of what went wrong since the last reset; a good state has none.
+
+        MuJoCo resets a state that blew up before it goes on.
+        """
+        return [
+            mujoco.mjtWarning(kind).name
+            for kind in range(len(self.data.warning))
+            if self.data.warning[kind].number
+        ]
 
     def task_state(self) -> TaskState:
         """Returns what the judges of the tasks look at."""
@@ -306,12 +362,12 @@ def _is_below(model: mujoco.MjModel, body: int, ancestor: int) -> bool:
     return body == ancestor
 
 
-def _lowest_point(model: mujoco.MjModel, name: str) -> float:
-    """Returns the height of an object's lowest solid point over its origin, unrotated (m)."""
+def _extent(model: mujoco.MjModel, name: str) -> NDArray[np.float64]:
+    """Returns lowest and highest solid x, y, z of an unrotated object about its origin (2, 3)."""
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     body = model.body(name).id
-    lowest = np.inf
+    lows, highs = [], []
     for geom in range(model.ngeom):
         if model.body_rootid[model.geom_bodyid[geom]] != body or not model.geom_contype[geom]:
             continue
@@ -320,10 +376,15 @@ def _lowest_point(model: mujoco.MjModel, name: str) -> float:
             first, count = mesh.vertadr[0], mesh.vertnum[0]
             rotation = data.geom_xmat[geom].reshape(3, 3)
             points = model.mesh_vert[first : first + count] @ rotation.T + data.geom_xpos[geom]
-            bottom = points[:, 2].min()
         else:
-            # Upright box, cylinder or sphere: the last size that is set is half its height.
+            # Upright box, cylinder or sphere: the last size that is set is half its height, the
+            # one before it, where there is one, that of its other sides.
             size = model.geom_size[geom]
-            bottom = data.geom_xpos[geom][2] - size[size > 0][-1]
-        lowest = min(lowest, bottom - data.xpos[body][2])
-    return float(lowest)
+            set_sizes = size[size > 0]
+            half = np.array([set_sizes[0], set_sizes[min(1, len(set_sizes) - 1)], set_sizes[-1]])
+            if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CYLINDER:
+                half[1] = half[0]
+            points = data.geom_xpos[geom] + np.array([-half, half])
+        lows.append(points.min(0))
+        highs.append(points.max(0))
+    return np.array([np.min(lows, axis=0), np.max(highs, axis=0)]) - data.xpos[body]

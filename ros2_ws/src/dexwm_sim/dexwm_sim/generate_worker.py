@@ -6,10 +6,11 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from dexwm.data.recording import Recording, RecordingInfo, RecordingWriter, recording_name
 from dexwm.robot.model import RobotModel
@@ -22,7 +23,8 @@ from dexwm_sim.exploration import Explorer
 from dexwm_sim.follow import Follower
 from dexwm_sim.render import CellRenderer
 from dexwm_sim.scene_config import QUALITIES, SceneConfig, SceneConfigError
-from dexwm_sim.strategies import STRATEGIES, explore
+from dexwm_sim.stills import STILLS, stills
+from dexwm_sim.strategies import STRATEGIES, Exploration, explore
 from dexwm_sim.tasks import STEP
 
 MIXED = 'mixed'
@@ -48,7 +50,7 @@ class EpisodeSettings:
         frames: Frames of an episode.
         fps: Frames per second of simulated time.
         quality: Quality of the pictures, one of ``QUALITIES`` or ``MIXED``.
-        shares: Probability of each strategy.
+        shares: Probability of each strategy, or of ``STILLS``.
         permute: Probability that the noisy expert's grasp goes to a wrong place.
         largest_count: Most objects in a scene.
         jpeg_quality: Of the pictures, 1 to 100.
@@ -83,10 +85,10 @@ class EpisodeSettings:
                 f'unknown quality {self.quality!r}; there are {", ".join((*QUALITIES, MIXED))}'
             )
         names = [name for name, _ in self.shares]
-        unknown = sorted(set(names) - set(STRATEGIES))
-        if unknown or len(set(names)) < len(names):
+        known = (*STRATEGIES, STILLS)
+        if not set(names) <= set(known) or len(set(names)) < len(names):
             raise GenerateError(
-                f'strategies must be different ones of {", ".join(STRATEGIES)}, got {names}'
+                f'strategies must be different ones of {", ".join(known)}, got {names}'
             )
         values = [share for _, share in self.shares]
         if not values or min(values) < 0 or not math.isclose(sum(values), 1):
@@ -195,7 +197,6 @@ def _make(
     robot = RobotModel.from_urdf(robot_description(cell_config))
     camera = cell_config.camera
     explorer = Explorer(cell, robot, camera, np.random.default_rng([seed, _MOTIONS]))
-    exploration = explore(strategy, explorer, settings.permute)
     info = RecordingInfo(
         fps=settings.fps,
         intrinsics=camera.intrinsics,
@@ -209,51 +210,62 @@ def _make(
         CellRenderer(cell.model, camera.intrinsics.width, camera.intrinsics.height) as renderer,
         RecordingWriter(path, info, settings.jpeg_quality) as writer,
     ):
-        frames = steps = 0
+        viewpoint = camera.T_base_from_camera[:3, 3]
 
-        def record() -> None:
-            nonlocal frames
-            if frames == settings.frames:
-                return
+        def record(command: NDArray[np.float64]) -> None:
             q = cell.joint_positions()
             poses = np.array([cell.object_pose(name) for name in cell.object_names])
             touched = cell.objects_touched()
             writer.add_frame(
                 renderer.render(cell.data),
                 q,
-                follower.sent,
+                command,
                 robot.keypoints(q),
                 poses[:, :3],
                 poses[:, 3:],
                 [name in touched for name in cell.object_names],
+                [cell.visible_share(name, viewpoint) for name in cell.object_names],
             )
-            frames += 1
             if on_frame is not None:
                 on_frame()
 
-        def on_step() -> None:
-            nonlocal steps
-            steps += 1
-            if steps % round(1 / (settings.fps * STEP)) == 0:
-                record()
+        if strategy == STILLS:
+            for q in islice(stills(explorer), settings.frames):
+                record(q)
+        else:
+            _record_motion(explore(strategy, explorer, settings.permute), cell, settings, record)
+            check_physics(cell, seed)
 
-        follower = Follower(cell, exploration.start, on_step, exploration.noise)
-        record()
-        while frames < settings.frames:
-            follower.follow([next(exploration.legs)])
-        check_physics(cell, seed)
+
+def _record_motion(
+    exploration: Exploration,
+    cell: Cell,
+    settings: EpisodeSettings,
+    record: Callable[[NDArray[np.float64]], None],
+) -> None:
+    """Follows the motions for as many frames as wanted; ``record`` gets the joint commands."""
+    frames = steps = 0
+
+    def on_step() -> None:
+        nonlocal frames, steps
+        steps += 1
+        if frames < settings.frames and steps % round(1 / (settings.fps * STEP)) == 0:
+            record(follower.sent)
+            frames += 1
+
+    follower = Follower(cell, exploration.start, on_step, exploration.noise)
+    record(follower.sent)
+    frames += 1
+    while frames < settings.frames:
+        follower.follow([next(exploration.legs)])
 
 
 def check_physics(cell: Cell, seed: int) -> None:
-    """Looks for a state that blew up, which MuJoCo resets before it goes on.
+    """Looks for a state that blew up.
 
     Raises:
         EpisodeError: If there was one.
     """
-    wrong = [
-        mujoco.mjtWarning(kind).name
-        for kind in range(len(cell.data.warning))
-        if cell.data.warning[kind].number
-    ]
+    wrong = cell.physics_warnings()
     if wrong:
         raise EpisodeError(f'seed {seed}: the physics failed: {", ".join(wrong)}')

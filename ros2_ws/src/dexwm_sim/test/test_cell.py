@@ -113,6 +113,33 @@ def test_touch_needs_the_hand(cell):
     assert cell.objects_touched() == frozenset()
 
 
+def test_objects_begin_where_they_are_put(cell):
+    pose = [0.5, 0.1, 0.9, 0.0, 0.6, 0.0, 0.8]
+    cell.reset(object_poses={'can': pose})
+    # It falls for as long as the others settle.
+    x, y, z = cell.object_pose('can')[:3]
+    assert abs(x - 0.5) < 1e-3 and abs(y - 0.1) < 1e-3 and 0.3 < 0.9 - z < 0.5
+    np.testing.assert_allclose(cell.object_pose('can')[3:], pose[3:], atol=1e-6)
+    with pytest.raises(CellError, match=r'cup.*box'):
+        cell.reset(object_poses={'cup': pose})
+
+
+def test_what_hides_an_object(cell):
+    def look(name, offset):
+        return cell.visible_share(name, cell.object_pose(name)[:3] + offset)
+
+    for name in cell.object_names:
+        assert look(name, [0.0, 0.0, 0.5]) > 0.9, name
+        assert look(name, [0.0, 0.0, -0.5]) == 0, name
+    # A box over one side of the can.
+    can = cell.data.joint('can').qpos
+    cell.data.joint('box').qpos[:] = [*can[:3] + [0.03, 0.0, 0.15], 1.0, 0.0, 0.0, 0.0]
+    mujoco.mj_forward(cell.model, cell.data)
+    assert 0.2 < look('can', [0.0, 0.0, 0.5]) < 0.8
+    with pytest.raises(CellError, match='no object'):
+        cell.visible_share('piano', [0.0, 0.0, 1.0])
+
+
 def test_hand_points(cell):
     points = cell.hand_points()
     assert points.shape == (5, 3)

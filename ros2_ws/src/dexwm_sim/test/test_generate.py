@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -69,6 +70,29 @@ def test_the_hand_is_in_the_picture_where_its_keypoints_are(tmp_path):
     # Where the hand was or is, the picture changes; elsewhere it mostly stays.
     at_hand = [changed[v, u] for u, v in (*first, *last) if 0 <= u < 392 and 0 <= v < 224]
     assert np.mean(at_hand) > 0.5 > 4 * changed.mean() - 0.5
+
+
+def test_every_still_is_another_scene(tmp_path):
+    settings = EpisodeSettings(
+        frames=8, quality='fast', largest_count=3, shares=(('stills', 1.0),)
+    )
+    for folder in ('first', 'second'):
+        (tmp_path / folder).mkdir()
+        make_recording(tmp_path / folder, 3, settings)
+    path = tmp_path / 'first' / recording_name(3)
+    assert digest(path) == digest(tmp_path / 'second' / path.name)
+    recording = Recording(path)
+    assert recording.length == 8 and recording.info.strategy == 'stills'
+    np.testing.assert_array_equal(recording.joint_commands, recording.joint_positions)
+    centres = recording.objects.centres_world
+    for a, b in itertools.combinations(range(8), 2):
+        assert (np.linalg.norm(centres[a] - centres[b], axis=1) > 0.01).any()
+        assert np.abs(recording.joint_positions[a] - recording.joint_positions[b]).max() > 0.1
+    pictures = recording.images(range(8)).astype(int)
+    # Surfaces and light are others too: most of the picture differs.
+    assert np.median(np.abs(pictures[0] - pictures[1]).max(axis=2)) > 10
+    shares = recording.objects.visible_share
+    assert shares.min() >= 0 and shares.max() > 0.9
 
 
 def test_the_manifest_says_what_there_is(folder):

@@ -45,6 +45,7 @@ class ObjectTruth:
         names: the n objects' kinds, each at most once.
         centres_world: (T, n, 3) float32, metres.
         in_contact: (T, n) bool, whether the hand touches the object.
+        visible_share: (T, n) float32, how much of the object nothing hides from the camera.
 
     Raises:
         DatasetError: where the shapes disagree, a value is not finite or a name comes twice.
@@ -53,17 +54,21 @@ class ObjectTruth:
     names: tuple[str, ...]
     centres_world: NDArray[np.float32]
     in_contact: NDArray[np.bool_]
+    visible_share: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names):
             raise DatasetError(f'an object comes twice: {", ".join(self.names)}')
         expected = (len(self.in_contact), len(self.names))
-        if self.in_contact.shape != expected or self.centres_world.shape != (*expected, 3):
+        got = (self.centres_world.shape, self.in_contact.shape, self.visible_share.shape)
+        if got != ((*expected, 3), expected, expected):
+            n = len(self.names)
             raise DatasetError(
-                f'{len(self.names)} objects need centres (T, {len(self.names)}, 3) and contacts '
-                f'(T, {len(self.names)}), got {self.centres_world.shape} and '
-                f'{self.in_contact.shape}'
+                f'{n} objects need centres (T, {n}, 3), contacts and visible shares (T, {n}), '
+                f'got {", ".join(map(str, got))}'
             )
+        if not ((self.visible_share >= 0) & (self.visible_share <= 1)).all():
+            raise DatasetError('the visible shares of objects are not all from 0 to 1')
         if not np.isfinite(self.centres_world).all():
             raise DatasetError('the centres of objects are not all finite')
 

@@ -16,6 +16,9 @@ from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.geometry.preprocess import ResizeAndCrop
 from dexwm.geometry.rotations import inverse_pose, transform_points
 
+SEEN = 0.2
+"""Share of an object that must not be hidden for the picture to tell where it is."""
+
 
 @dataclass(frozen=True)
 class FrameTable:
@@ -34,7 +37,8 @@ class FrameTable:
         keypoint_depths: (N, 42) float32, metres along the camera's axis; zero where unknown.
         object_names: the K kinds.
         object_pixels: (N, K, 2) float32, the objects' centres.
-        object_visible: (N, K) bool: there, in front of the camera and inside the picture.
+        object_visible: (N, K) bool: there, in front of the camera, inside the picture, and at
+            least ``SEEN`` of it not hidden.
         object_contact: (N, K) bool: the hand touches it.
     """
 
@@ -87,6 +91,7 @@ class FrameTable:
             places = [columns.index(name) for name in names]
             centres = transform_points(T_camera_from_world, objects.centres_world)
             object_pixels[:, places], object_visible[:, places] = _project(camera, centres)
+            object_visible[:, places] &= objects.visible_share >= SEEN
             object_contact[:, places] = objects.in_contact
         return cls(
             keypoints_world=world,

@@ -30,7 +30,7 @@ from dexwm.data.windows import check_frames
 from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.robot.joints import JOINTS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = 'manifest.json'
 HELD_OUT_EVERY = 10
 """Of seeds, every tenth is held out: those that this divides."""
@@ -76,6 +76,7 @@ class _Rows:
     object_positions: list[NDArray[np.float64]] = field(default_factory=list)
     object_quaternions_xyzw: list[NDArray[np.float64]] = field(default_factory=list)
     object_contact: list[NDArray[np.float64]] = field(default_factory=list)
+    object_visible_share: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 class RecordingWriter:
@@ -117,6 +118,7 @@ class RecordingWriter:
         object_positions: ArrayLike = (),
         object_quaternions_xyzw: ArrayLike = (),
         object_contact: ArrayLike = (),
+        object_visible_share: ArrayLike = (),
     ) -> None:
         """Adds a frame; all of it belongs to one instant.
 
@@ -128,6 +130,7 @@ class RecordingWriter:
             object_positions: (n, 3), metres, base frame; n objects in the order of the names.
             object_quaternions_xyzw: (n, 4).
             object_contact: (n,) whether the hand touches it.
+            object_visible_share: (n,) how much of it nothing hides from the camera, 0 to 1.
 
         Raises:
             DatasetError: where a shape is wrong or a value is not finite.
@@ -145,6 +148,7 @@ class RecordingWriter:
             'object_positions': (object_positions, (n, 3)),
             'object_quaternions_xyzw': (object_quaternions_xyzw, (n, 4)),
             'object_contact': (object_contact, (n,)),
+            'object_visible_share': (object_visible_share, (n,)),
         }
         checked: dict[str, NDArray[np.float64]] = {}
         for name, (value, shape) in row.items():
@@ -200,6 +204,7 @@ class RecordingWriter:
         put('object_positions', self._rows.object_positions, 'f4')
         put('object_quaternions_xyzw', self._rows.object_quaternions_xyzw, 'f4')
         put('object_contact', self._rows.object_contact, '?')
+        put('object_visible_share', self._rows.object_visible_share, 'f4')
         put('camera/T_base_from_camera', self._info.T_base_from_camera, 'f8')
         put('camera/K', self._info.intrinsics.K, 'f8')
         file.attrs['format_version'] = FORMAT_VERSION
@@ -293,12 +298,13 @@ class Recording:
         positions = get('object_positions', (T, len(names), 3))
         self.object_quaternions_xyzw = get('object_quaternions_xyzw', (T, len(names), 4))
         contact = get('object_contact', (T, len(names)))
+        visible_share = get('object_visible_share', (T, len(names)))
         self.keypoints_world = np.zeros((T, HAND_KEYPOINTS, 3), np.float32)
         self.keypoints_world[:, RIGHT_HAND] = keypoints
         self.keypoints_valid = np.zeros((T, HAND_KEYPOINTS), bool)
         self.keypoints_valid[:, RIGHT_HAND] = True
         self.T_world_from_camera = np.tile(self.info.T_base_from_camera, (T, 1, 1))
-        self.objects: ObjectTruth | None = ObjectTruth(names, positions, contact)
+        self.objects: ObjectTruth | None = ObjectTruth(names, positions, contact, visible_share)
 
     @property
     def fps(self) -> float:
