@@ -41,7 +41,7 @@ def deep():
     return deep_model()
 
 
-@pytest.mark.parametrize('start', ['current', 'dummy', 'keypoints'])
+@pytest.mark.parametrize('start', ['current', 'dummy', 'keypoints', 'detour'])
 @pytest.mark.parametrize('cost_at', ['last', 'every'])
 def test_a_plan_is_complete_and_repeatable(deep, model, start, cost_at):
     p = planner(deep, model, horizon=2, start=start, cost_at=cost_at)
@@ -103,6 +103,22 @@ def test_the_keypoint_start_brings_the_hand_there_before_the_model_is_asked(deep
     distance = np.linalg.norm(model.keypoints(plan.waypoints[-1]) - points, axis=1)[TIPS].mean()
     start = np.linalg.norm(model.keypoints(HOME) - points, axis=1)[TIPS].mean()
     assert start > 0.08 and distance < 0.5 * start
+
+
+def test_a_detour_ends_at_the_keypoints_and_is_free_before(deep, model):
+    points = np.full((21, 3), np.nan)
+    points[TIPS] = model.keypoints(posture())[TIPS]
+    p = planner(deep, model, samples=64, iterations=2, horizon=2, start='detour', start_sigma=0.01)
+    plans = [
+        p.plan(observation(), KeypointGoal(points_base=points), seed=seed) for seed in range(4)
+    ]
+    ways, ends = np.array([plan.waypoints for plan in plans]).transpose(1, 0, 2)
+    for end in ends:
+        distance = np.linalg.norm(model.keypoints(end) - points, axis=1)[TIPS].mean()
+        assert distance < 0.05
+    # The sigmas of the first waypoint are a hundred times those of the last.
+    assert np.abs(ways[:, ARM] - HOME[ARM]).mean() > 0.05
+    assert ways[:, ARM].std(axis=0).mean() > 2 * ends[:, ARM].std(axis=0).mean()
 
 
 def test_pixels_are_enough_of_a_goal(deep, model):

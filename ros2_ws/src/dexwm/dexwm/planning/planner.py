@@ -34,7 +34,7 @@ from dexwm.planning.optimisers.build import build_optimiser
 from dexwm.planning.optimisers.optimiser import Iteration, Problem
 from dexwm.planning.preset import Preset
 from dexwm.planning.rollout import CachedRollout, chunk_size
-from dexwm.planning.start import dummy_start, keypoint_start
+from dexwm.planning.start import detour_start, dummy_start, keypoint_start
 from dexwm.planning.target import Target, make_target
 from dexwm.planning.timing import timed
 from dexwm.robot.box import Box
@@ -321,10 +321,13 @@ class Planner:
         mean = actions.start.expand(horizon, -1)
         sigma = self._sigma(task).expand(horizon, -1) * preset.sigma_decay**replan
         left = None if previous is None else previous.waypoints[preset.executed :]
-        if preset.start == 'keypoints':
+        if preset.start in ('keypoints', 'detour'):
             around = Problem(judge, mean, sigma, self._lower, self._upper)
-            mean = keypoint_start(target, actions, around, task, self._keep_out, generator, stop)
-            sigma = sigma * preset.start_sigma
+            start = keypoint_start if preset.start == 'keypoints' else detour_start
+            mean = start(target, actions, around, task, self._keep_out, generator, stop)
+            near = slice(None) if preset.start == 'keypoints' else slice(-1, None)
+            sigma = sigma.clone()
+            sigma[near] *= preset.start_sigma
         elif left is not None and len(left):
             missing = np.repeat(left[-1:], max(0, horizon - len(left)), axis=0)
             mean = self._tensor(np.concatenate([left, missing])[:horizon])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal, get_args
 
 OptimiserName = Literal['cem', 'icem', 'mppi', 'gradient', 'random', 'none']
-Start = Literal['current', 'dummy', 'keypoints']
+Start = Literal['current', 'dummy', 'keypoints', 'detour']
 CostAt = Literal['last', 'every']
 
 
@@ -78,8 +78,10 @@ class Preset:
         start: where the first mean is. 'current': the posture the robot is in; 'dummy': for
             grasp a dummy grasp motion, otherwise as 'current'; 'keypoints': the posture whose
             hand, by forward kinematics, is where the goal shows it; in grasp it is come to as in
-            the dummy grasp, from above and with open fingers.
-        start_sigma: with 'keypoints', the sigmas are multiplied by this.
+            the dummy grasp, from above and with open fingers. 'detour': the same posture, but
+            nothing is said of the way: all waypoints before it begin at the current posture.
+        start_sigma: the sigmas of waypoints that begin at the goal's keypoints, or on the way
+            there, are multiplied by this.
         weights: of the cost's terms.
         cost_at: steps at which distances from the goal count.
 
@@ -183,6 +185,14 @@ PRESETS: Mapping[str, Preset] = {
             start='keypoints',
             start_sigma=0.15,
             weights=CostWeights(keypoint_distance=1.0, projected_pixels=0.003),
+        ),
+        Preset(
+            'detour',
+            horizon=2,
+            executed=2,
+            start='detour',
+            start_sigma=0.05,
+            weights=CostWeights(keypoint_pixels=0.0, keypoint_distance=1.0),
         ),
         Preset(
             'keypoints',

@@ -151,6 +151,23 @@ def keypoint_start(
     return actions.start + part * (posture - actions.start)
 
 
+def detour_start(
+    target: Target,
+    actions: JointActions,
+    problem: Problem,
+    task: str,
+    keep_out: KeepOut | None,
+    generator: torch.Generator,
+    should_stop: ShouldStop,
+) -> Tensor:
+    """Waypoints (T, 23): the observed posture, and the fitted one as the last.
+
+    What is to be done on the way, the goal's hand does not tell. See `fit_keypoints`.
+    """
+    posture = fit_keypoints(target, actions, problem, task, keep_out, generator, should_stop)
+    return torch.cat([actions.start.expand(len(problem.mean) - 1, -1), posture[None]])
+
+
 def dummy_start(actions: JointActions, count: int) -> Tensor:
     """The dummy grasp (count, 23) from the observed posture, rad."""
     waypoints = dummy_waypoints(actions.start.cpu().numpy(), count)
