@@ -10,7 +10,7 @@ from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.dummy_motion import DUMMY_GRASP, dummy_waypoints, grasp_ending_at
 from dexwm.planning.joint_actions import RIGHT_HEATMAP_KEYPOINTS, JointActions
 from dexwm.planning.optimisers.optimiser import Problem
-from dexwm.planning.start import fit_keypoints, keypoint_start
+from dexwm.planning.start import detour_start, fit_keypoints, keypoint_start
 from dexwm.planning.target import Target
 from dexwm.robot.box import Box
 from dexwm.robot.joints import ARM, HAND, HOME, robot_limits
@@ -105,10 +105,11 @@ def test_the_way_to_the_fit(model, actions, task):
     posture = np.array(HOME)
     posture[ARM] += [0.1, 0.3, 0.0, 0.1, 0.0, 0.2, 0.0]
     target = target_of(model, posture)
-    three = problem(actions, 3)
-    end = fit_keypoints(target, actions, three, task, None, generator(1), never)
-    way = keypoint_start(target, actions, three, task, None, generator(1), never)
+    end = fit_keypoints(target, actions, problem(actions, 3), task, None, generator(1), never)
+    way = keypoint_start(end, actions, 3, task)
     torch.testing.assert_close(way[-1], end)
+    detour = detour_start(end, actions, 3)
+    torch.testing.assert_close(detour, torch.stack([actions.start, actions.start, end]))
     if task == 'reach':
         torch.testing.assert_close(way[0], actions.start + (end - actions.start) / 3)
     else:
@@ -126,9 +127,10 @@ def test_a_grasp_comes_and_closes_outside_of_boxes(model, actions):
     box = Box('counter', np.array([4.0, 4.0, 1.0]), np.array([0.5, 0.0, top - 0.5]))
     target, inside = target_of(model, posture), {}
     for name, keep_out in (('free', None), ('kept', KeepOut([box], torch.device('cpu')))):
-        way = keypoint_start(
+        end = fit_keypoints(
             target, actions, problem(actions, 3), 'grasp', keep_out, generator(0), never
         )
+        way = keypoint_start(end, actions, 3, 'grasp')
         lowest = [model.keypoints(q.numpy().astype(float))[:, 2].min() for q in way]
         inside[name] = top - min(lowest)
     assert inside['free'] > 0.01

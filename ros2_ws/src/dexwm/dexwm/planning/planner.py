@@ -34,7 +34,7 @@ from dexwm.planning.optimisers.build import build_optimiser
 from dexwm.planning.optimisers.optimiser import Iteration, Problem
 from dexwm.planning.preset import Preset
 from dexwm.planning.rollout import CachedRollout, chunk_size
-from dexwm.planning.start import detour_start, dummy_start, keypoint_start
+from dexwm.planning.start import detour_start, dummy_start, fit_keypoints, keypoint_start
 from dexwm.planning.target import Target, make_target
 from dexwm.planning.timing import timed
 from dexwm.robot.box import Box
@@ -323,11 +323,13 @@ class Planner:
         left = None if previous is None else previous.waypoints[preset.executed :]
         if preset.start in ('keypoints', 'detour'):
             around = Problem(judge, mean, sigma, self._lower, self._upper)
-            start = keypoint_start if preset.start == 'keypoints' else detour_start
-            mean = start(target, actions, around, task, self._keep_out, generator, stop)
-            near = slice(None) if preset.start == 'keypoints' else slice(-1, None)
-            sigma = sigma.clone()
-            sigma[near] *= preset.start_sigma
+            posture = fit_keypoints(target, actions, around, task, self._keep_out, generator, stop)
+            if preset.start == 'keypoints':
+                mean = keypoint_start(posture, actions, horizon, task)
+                sigma = sigma * preset.start_sigma
+            else:
+                mean = detour_start(posture, actions, horizon)
+                sigma = torch.cat([sigma[:-1], sigma[-1:] * preset.start_sigma])
         elif left is not None and len(left):
             missing = np.repeat(left[-1:], max(0, horizon - len(left)), axis=0)
             mean = self._tensor(np.concatenate([left, missing])[:horizon])

@@ -129,21 +129,8 @@ def fit_keypoints(
     return _FIT.optimise(fit, generator, lambda _: None, should_stop).joints[0]
 
 
-def keypoint_start(
-    target: Target,
-    actions: JointActions,
-    problem: Problem,
-    task: str,
-    keep_out: KeepOut | None,
-    generator: torch.Generator,
-    should_stop: ShouldStop,
-) -> Tensor:
-    """Waypoints (T, 23) to the fitted posture: straight, in grasp from above.
-
-    See `fit_keypoints`; T is the problem's.
-    """
-    posture = fit_keypoints(target, actions, problem, task, keep_out, generator, should_stop)
-    count = len(problem.mean)
+def keypoint_start(posture: Tensor, actions: JointActions, count: int, task: str) -> Tensor:
+    """Waypoints (count, 23) to a fitted posture (23,): straight, in grasp from above; rad."""
     if task == 'grasp':
         waypoints = grasp_ending_at(actions.start.cpu().numpy(), posture.cpu().numpy(), count)
         return torch.from_numpy(waypoints.astype(np.float32)).to(posture.device)
@@ -151,21 +138,12 @@ def keypoint_start(
     return actions.start + part * (posture - actions.start)
 
 
-def detour_start(
-    target: Target,
-    actions: JointActions,
-    problem: Problem,
-    task: str,
-    keep_out: KeepOut | None,
-    generator: torch.Generator,
-    should_stop: ShouldStop,
-) -> Tensor:
-    """Waypoints (T, 23): the observed posture, and the fitted one as the last.
+def detour_start(posture: Tensor, actions: JointActions, count: int) -> Tensor:
+    """Waypoints (count, 23): the observed posture, and a fitted one (23,) as the last; rad.
 
-    What is to be done on the way, the goal's hand does not tell. See `fit_keypoints`.
+    What is to be done on the way, the goal's hand does not tell.
     """
-    posture = fit_keypoints(target, actions, problem, task, keep_out, generator, should_stop)
-    return torch.cat([actions.start.expand(len(problem.mean) - 1, -1), posture[None]])
+    return torch.cat([actions.start.expand(count - 1, -1), posture[None]])
 
 
 def dummy_start(actions: JointActions, count: int) -> Tensor:
