@@ -265,8 +265,8 @@ class HandConsistency(Section):
 
     Attributes:
         weight: Weight of the heat maps of predicted latents; 0: without.
-        true_latents_weight: Weight of the heat maps of the encoder's latents, from which the
-            keypoint head alone learns.
+        true_latents_weight: Weight of the heat maps of the encoder's latents, of the last frame
+            of each window, from which the keypoint head alone learns.
         kind: Loss of a heat map.
         heatmaps: How the true maps are drawn.
         depth_weight: Weight of the absolute error of depths, per metre, beside the loss of the
@@ -287,8 +287,8 @@ class ObjectConsistency(Section):
 
     Attributes:
         weight: Weight of the heat maps of predicted latents; 0: without.
-        true_latents_weight: Weight of the heat maps of the encoder's latents, from which the
-            head alone learns.
+        true_latents_weight: Weight of the heat maps of the encoder's latents, of the last frame
+            of each window, from which the head alone learns.
         moved_weight: How much more an object counts that is away from where it was in the first
             frame of its window.
         sigma: Of the drawn maps, pixels.
