@@ -4,19 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-data=runs/data/exploration stills=runs/data/stills
-features=runs/cache/features latents=runs/cache/latents
+data=runs/data/exploration features=runs/cache/features latents=runs/cache/latents
 adapter=runs/train/default_adapter/model/adapter.safetensors
 
-python -m dexwm_sim.generate --episodes 1000 --frames 40 --output "$data"
-python -m dexwm_sim.generate --shares stills=1 --episodes 400 --frames 40 --largest-count 5 \
-  --output "$stills"
-encode=(dexwm encode --encoder efficientnet_lite0 --pictures 112x192 --processes "$(nproc)")
+python -m dexwm_sim.generate --episodes 750 --quality mixed --output "$data"
 for split in train held_out; do
-  "${encode[@]}" --data "$data" --split "$split" --out "$features/$split"
+  dexwm encode --data "$data" --split "$split" --encoder efficientnet_lite0 --pictures 112x192 \
+    --out "$features/$split" --processes "$(nproc)"
 done
-# None of their scenes is one of the held-out episodes'.
-"${encode[@]}" --data "$stills" --split all --out "$features/stills"
 dexwm train models/recipes/default_adapter.yaml
 for split in train held_out; do
   dexwm encode --from-cache "$features/$split" --encoder efficientnet_lite0_adapter \

@@ -28,8 +28,8 @@ from dexwm.training.task import Task
 _CLOSE = 20.0
 # An object further from where it was in a window's first frame has moved (pixels).
 _MOVED = 8.0
-# The heads see the true latents of one frame of each window: those of all would make a step of
-# the default's training a fifth dearer.
+# The heads see the true latents of one frame of each window: those of all five frames, for hands
+# and objects, would make a step of a small model a fifth dearer.
 _LAST = slice(-1, None)
 
 
