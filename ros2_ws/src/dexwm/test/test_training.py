@@ -390,6 +390,25 @@ def test_an_adapter_is_trained_and_used(data, tmp_path):
     assert latents.std() == pytest.approx(1, abs=0.1)
 
 
+def test_an_adapter_is_trained_on_several_caches(data, tmp_path, capsys):
+    def words(name, second):
+        recipe = tmp_path / f'{name}.yaml'
+        both = f'data: [{{kind: recording}}, {{kind: recording, cache: {second}}}]'
+        short = ADAPTER.replace('data: [{kind: recording}]', both, 1).replace(
+            'steps: 40', 'steps: 2'
+        )
+        recipe.write_text(short)
+        return arguments(data, tmp_path, name, recipe=recipe)
+
+    assert main(words('both', data / 'held_out')) == 0
+    encoder = build_encoder('efficientnet_lite0', {'image_size': [64, 96]})
+    dataset = RecordingDataset(data / 'recordings', 'held_out')
+    LatentCache.build(dataset, encoder, tmp_path / 'without', picture_size=None)
+    capsys.readouterr()
+    assert main(words('wrong', tmp_path / 'without')) == 1
+    assert 'small pictures of different sizes ((64, 96), None)' in capsys.readouterr().err
+
+
 def test_a_decoder_is_trained_against_its_discriminator_and_kept_with_the_model(
     plain, data, tmp_path
 ):

@@ -269,7 +269,8 @@ class Recording:
         version = file.attrs['format_version']
         if version != FORMAT_VERSION:
             raise DatasetError(
-                f'the recording has format {version}, this version reads {FORMAT_VERSION}'
+                f'the recording has format {version}, this version reads {FORMAT_VERSION}: '
+                'make it again (`make data`)'
             )
         names = tuple(json.loads(file.attrs['object_names']))
         width, height = int(file.attrs['width']), int(file.attrs['height'])

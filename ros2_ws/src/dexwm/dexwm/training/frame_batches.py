@@ -32,7 +32,7 @@ class FrameBatches:
             encoder: The caches must be its.
 
         Raises:
-            DatasetError: If one of them cannot be used.
+            DatasetError: If one of them cannot be used, or they do not go together.
         """
         self._recipe = recipe
         validation = [] if recipe.validation is None else recipe.validation.data
@@ -44,6 +44,12 @@ class FrameBatches:
         for cache in (*self.caches, *self._held_out):
             cache.show_objects(self.object_names)
             self.problems.extend(cache.problems)
+        sizes = {None if c.pictures is None else c.pictures.shape[1:3] for c in self.caches}
+        if len(sizes) > 1:
+            raise DatasetError(
+                'data: the caches have small pictures of different sizes '
+                f'({", ".join(sorted(map(str, sizes)))}): encode all with the same --pictures'
+            )
 
     def windows_per_epoch(self) -> int:
         """How many frames one pass over the data has."""
