@@ -377,13 +377,9 @@ def _extent(model: mujoco.MjModel, name: str) -> NDArray[np.float64]:
             rotation = data.geom_xmat[geom].reshape(3, 3)
             points = model.mesh_vert[first : first + count] @ rotation.T + data.geom_xpos[geom]
         else:
-            # Upright box, cylinder or sphere: the last size that is set is half its height, the
-            # one before it, where there is one, that of its other sides.
-            size = model.geom_size[geom]
-            set_sizes = size[size > 0]
-            half = np.array([set_sizes[0], set_sizes[min(1, len(set_sizes) - 1)], set_sizes[-1]])
-            if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CYLINDER:
-                half[1] = half[0]
+            # Upright box (x, y, z), cylinder (radius, z) or sphere (radius): half sizes.
+            sizes = model.geom_size[geom][model.geom_size[geom] > 0]
+            half = sizes[[0, 1 if len(sizes) == 3 else 0, -1]]
             points = data.geom_xpos[geom] + np.array([-half, half])
         lows.append(points.min(0))
         highs.append(points.max(0))
