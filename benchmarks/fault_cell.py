@@ -1,8 +1,8 @@
 """The cell with its real nodes, and faults put between them one by one.
 
 What the trajectory node hears goes through a relay that can lose, freeze or falsify it. What it
-commands is followed by the controllers' own class, sampled every millisecond: a ramp is judged by
-what a controller would have done with it.
+commands is followed by the controllers' own class, sampled every millisecond from when it was sent:
+a ramp is judged by what a controller would have done with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -166,9 +167,7 @@ class FaultCell:
             node.create_subscription(
                 JointTrajectory,
                 f'/{name}/joint_trajectory',
-                lambda message, name=name: self._log.commands.append(
-                    (self.now_ns(), name, message)
-                ),
+                partial(self._on_command, name),
                 10,
             )
         node.create_timer(0.2, self._report_driver)
@@ -376,6 +375,10 @@ class FaultCell:
         )
 
     # The relay, in the executor's thread.
+
+    def _on_command(self, name: str, message: JointTrajectory, info: Mapping[str, int]) -> None:
+        # When it was sent: that this process was busy is no fault of the robot's.
+        self._log.commands.append((info['source_timestamp'], name, message))
 
     def _on_joint_state(self, message: JointState) -> None:
         self.joints.update(zip(message.name, message.position, strict=True))
