@@ -1,8 +1,8 @@
 """The cell with its real nodes, and faults put between them one by one.
 
 What the trajectory node hears goes through a relay that can lose, freeze or falsify it. What it
-commands is followed by the controllers' own class, sampled every millisecond from when it was sent:
-a ramp is judged by what a controller would have done with it.
+commands is followed, from when it was sent, by the controllers' own class, sampled every
+millisecond: a ramp is judged by what a controller would have done with it.
 """
 
 from __future__ import annotations

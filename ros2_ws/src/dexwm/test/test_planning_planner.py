@@ -1,5 +1,7 @@
 """Plans on a tiny world model: what they contain, what decides them, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,14 @@ from dexwm.planning.errors import PlanningError
 from dexwm.planning.goal import GoalError, KeypointGoal, ObjectCrop, PictureGoal
 from dexwm.planning.model_digest import model_digest
 from dexwm.planning.planner import Planner
-from dexwm.planning.preset import PRESETS, CostWeights, Preset, PresetError, find_preset
+from dexwm.planning.preset import (
+    PRESETS,
+    CostWeights,
+    Preset,
+    PresetError,
+    find_preset,
+    parse_preset,
+)
 from dexwm.robot.joints import ARM, HAND, HOME, robot_limits
 
 from .planning_scene import (
@@ -326,3 +335,36 @@ def test_impossible_presets_are_refused(settings, message):
         Preset('test', **settings)
     with pytest.raises(PresetError, match='weight of latent must not be negative'):
         CostWeights(latent=-1.0)
+
+
+def test_settings_of_a_preset_can_be_written_behind_its_name():
+    text = 'hybrid,samples=4,elites=2,sigma_arm=1,cost_at=every,weights.latent=0'
+    hybrid, changed = find_preset('hybrid'), parse_preset(text)
+    assert changed == dataclasses.replace(
+        hybrid,
+        name=text,
+        samples=4,
+        elites=2,
+        sigma_arm=1.0,
+        cost_at='every',
+        weights=dataclasses.replace(hybrid.weights, latent=0.0),
+    )
+    assert parse_preset('cpu') == find_preset('cpu')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('fast', "no preset 'fast'"),
+        ('hybrid,speed=1', "no setting 'speed'; there are horizon, samples"),
+        ('hybrid,name=x', "no setting 'name'"),
+        ('hybrid,weights.beauty=1', "no setting 'beauty'; there are latent, keypoint_pixels"),
+        ('hybrid,cost.latent=1', "no setting 'cost.latent'"),
+        ('hybrid,samples=many', "samples must be of type int, got 'many'"),
+        ('hybrid,samples', "samples must be of type int, got ''"),
+        ('hybrid,samples=4', 'elites must be from 2 to the 4 samples'),
+    ],
+)
+def test_wrong_settings_behind_a_preset_are_refused(text, message):
+    with pytest.raises(PresetError, match=message):
+        parse_preset(text)

@@ -31,7 +31,7 @@ from dexwm.evaluation.trial_log import TrialLog
 from dexwm.model.checkpoint import CheckpointError, load_checkpoint
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.planner import Planner, PlanResult
-from dexwm.planning.preset import PRESETS, PresetError, find_preset
+from dexwm.planning.preset import PRESETS, PresetError, parse_preset
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
@@ -64,7 +64,7 @@ class MethodSettings:
     """What methods are made of.
 
     Attributes:
-        names: Presets of the planner, or 'expert'.
+        names: Presets of the planner, as `parse_preset` reads them, or 'expert'.
         model: Folder of the world model.
         closing: Whether a grasp ends with the closing rule.
         device: Where planners compute.
@@ -82,7 +82,7 @@ class MethodSettings:
             PresetError: If a name is not known.
             CheckpointError: If the model cannot be loaded.
         """
-        presets = [find_preset(name) for name in self.names if name != ExpertMethod.name]
+        presets = [parse_preset(name) for name in self.names if name != ExpertMethod.name]
         closing = ClosingRule() if self.closing else None
         methods: dict[str, Method] = {ExpertMethod.name: ExpertMethod()}
         if presets:
@@ -138,7 +138,7 @@ class Evaluator:
     def _draw(
         self, attempt: SimulatedAttempt, name: str, seed: int, plans: Sequence[PlanResult]
     ) -> None:
-        executed = PRESETS[name].executed if name in PRESETS else 1
+        executed = 1 if name == ExpertMethod.name else parse_preset(name).executed
         strip = attempt_strip(attempt.goal.image, attempt.pictures, plans, executed)
         path = self._folder / 'pictures' / name / f'{seed}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +270,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs='+',
         default=list(DEFAULT_METHODS),
         metavar='METHOD',
-        help=f'of {", ".join((*PRESETS, ExpertMethod.name))}',
+        help=f'of {", ".join((*PRESETS, ExpertMethod.name))}; '
+        'with other settings as in hybrid,horizon=1,weights.latent=0',
     )
     add('--model', type=Path, default=Path('models/default'), help='folder of the world model')
     add('--no-closing', action='store_true', help='end a grasp with the last plan')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 OptimiserName = Literal['cem', 'icem', 'mppi', 'gradient', 'random', 'none']
 Start = Literal['current', 'dummy', 'keypoints', 'detour']
@@ -219,3 +219,37 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise PresetError(f'there is no preset {name!r}; there are {", ".join(PRESETS)}')
     return PRESETS[name]
+
+
+def parse_preset(text: str) -> Preset:
+    """A preset with some of its settings changed, named by the text that says so.
+
+    Args:
+        text: the name of a preset, and changes after commas: 'hybrid,horizon=1,weights.latent=0'.
+
+    Raises:
+        PresetError: where the preset or a setting is not known, or a value does not fit.
+    """
+    name, *changes = text.split(',')
+    preset = find_preset(name)
+    settings: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
+    for change in changes:
+        path, _, written = change.partition('=')
+        group, _, key = path.rpartition('.')
+        if group == 'weights':
+            weights[key] = _parsed(preset.weights, key, written)
+        else:
+            settings[path] = _parsed(preset, path, written)
+    return replace(preset, **settings, name=text, weights=replace(preset.weights, **weights))
+
+
+def _parsed(settings: Preset | CostWeights, name: str, written: str) -> Any:
+    known = [f.name for f in fields(settings) if f.name not in ('name', 'weights')]
+    if name not in known:
+        raise PresetError(f'there is no setting {name!r}; there are {", ".join(known)}')
+    kind = type(getattr(settings, name))
+    try:
+        return kind(written)
+    except ValueError:
+        raise PresetError(f'{name} must be of type {kind.__name__}, got {written!r}') from None
