@@ -126,21 +126,21 @@ class Evaluator:
         trials = []
         for name in names:
             plans: list[PlanResult] = []
+            method = self._methods[name]
             with SimulatedAttempt(episode, self._cell_config) as attempt:
-                method = self._methods[name]
                 trial = attempt_episode(attempt, method, self._task, seed, plans.append)
-                self._draw(attempt, name, seed, plans)
+                self._draw(attempt, method, seed, plans)
             # The picture first: a trial in the log is one that has everything.
             self._log.append(trial)
             trials.append(trial)
         return trials
 
     def _draw(
-        self, attempt: SimulatedAttempt, name: str, seed: int, plans: Sequence[PlanResult]
+        self, attempt: SimulatedAttempt, method: Method, seed: int, plans: Sequence[PlanResult]
     ) -> None:
-        executed = 1 if name == ExpertMethod.name else parse_preset(name).executed
+        executed = method.executed if isinstance(method, PlanningMethod) else 1
         strip = attempt_strip(attempt.goal.image, attempt.pictures, plans, executed)
-        path = self._folder / 'pictures' / name / f'{seed}.jpg'
+        path = self._folder / 'pictures' / method.name / f'{seed}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(path), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR)):
             raise EvaluationError(f'{path} cannot be written')

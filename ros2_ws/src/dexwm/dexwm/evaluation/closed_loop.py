@@ -107,6 +107,11 @@ class PlanningMethod:
         return self._planner.preset.name
 
     @property
+    def executed(self) -> int:
+        """Waypoints of a plan that are executed before the next."""
+        return self._planner.preset.executed
+
+    @property
     def digest(self) -> str:
         """Of preset, closing rule and checkpoint, hexadecimal."""
         planner = self._planner
