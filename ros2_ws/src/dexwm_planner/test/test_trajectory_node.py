@@ -470,6 +470,26 @@ def test_controllers_that_are_absent_are_named(ready):
     )
 
 
+def test_a_node_that_has_just_begun_waits_for_what_a_plan_needs():
+    with DomainLease() as lease:
+        client = Client(lease.domain_id)
+        robot = client.robot
+        robot.silent = True
+        for subscription in robot.inputs:
+            robot.destroy_subscription(subscription)
+        process = Process(lease.domain_id, **SETTINGS)
+        try:
+            handle = client.send([turned(0.1)])
+            time.sleep(0.3)
+            robot.attach()
+            robot.silent = False
+            result = client.result(handle).result
+        finally:
+            process.end()
+            client.close()
+    assert result.error_code == ExecutePlan.Result.SUCCESSFUL, result.error_string
+
+
 def test_malformed_joint_states_are_survived(ready):
     broken = ready.node.create_publisher(JointState, '/joint_states', 10)
     ready.until(lambda: broken.get_subscription_count() > 0, 'the subscription')

@@ -120,8 +120,7 @@ class PickNode(RunNode):
         """Has the trajectory node execute a plan, and waits for its end.
 
         A stop because states came too late, as they do on a busy machine, is no reason to give
-        up: the plan is sent again. So is the first one where the trajectory node has not
-        discovered the controllers yet.
+        up: the plan is sent again.
         """
         begun = time.monotonic()
         goal = ExecutePlan.Goal()
@@ -150,10 +149,7 @@ class PickNode(RunNode):
             raise
         if result.error_code != ExecutePlan.Result.SUCCESSFUL:
             reason = f'code {result.error_code}: {result.error_string}'
-            passing = [ExecutePlan.Result.STALE_STATE]
-            if not self.summary.stages:
-                passing.append(ExecutePlan.Result.NO_CONTROLLER)
-            if result.error_code in passing and attempts > 1:
+            if result.error_code == ExecutePlan.Result.STALE_STATE and attempts > 1:
                 # The robot stands; the rest of the way starts from there.
                 self.get_logger().warning(f'Plan {stage.name!r} again after {reason}')
                 self._pause(_RETRY_PAUSE)

@@ -58,6 +58,8 @@ from dexwm_planner.trajectory.trajectory_parameters import (
 
 _FEEDBACK_PERIOD = 0.1
 _GOAL_POLL = 0.02
+# As long a node is new: it has not discovered yet what is there (s).
+_DISCOVERY = 5.0
 _DIAGNOSTICS_PERIOD = 1.0
 _SPLICE_ATTEMPTS = 5
 _SPLICE_RESERVE = 0.02
@@ -133,6 +135,7 @@ class TrajectoryNode(Node):
         self._lock = threading.RLock()
         self._planning = threading.Lock()
         self._planning_time = 0.1
+        self._new_until = time.monotonic() + _DISCOVERY
         self._goals = 0
         self._open_goals = 0
         self._started_goal = 0
@@ -333,6 +336,7 @@ class TrajectoryNode(Node):
                 self._open_goals -= 1
 
     def _run(self, goal: ServerGoalHandle, ticket: int) -> ExecutePlan.Result:
+        self._wait_while_new(goal)
         try:
             if self._settings.confirm:
                 self._wait_for_a_person(goal, ticket)
@@ -346,6 +350,19 @@ class TrajectoryNode(Node):
             return result
         self._follow(goal, execution)
         return self._result(goal, execution)
+
+    def _wait_while_new(self, goal: ServerGoalHandle) -> None:
+        """Give a node that has just begun time to hear of controllers and joint states."""
+        while time.monotonic() < self._new_until and not goal.is_cancel_requested:
+            try:
+                with self._lock:
+                    self._supervisor.check_ready(self._now_ns())
+            except PlanRefused as refusal:
+                if refusal.code not in (Outcome.NO_CONTROLLER, Outcome.STALE_STATE):
+                    return
+                time.sleep(_GOAL_POLL)
+            else:
+                return
 
     def _wait_for_a_person(self, goal: ServerGoalHandle, ticket: int) -> None:
         """Ask whether the plan may be executed, and wait for the answer.
