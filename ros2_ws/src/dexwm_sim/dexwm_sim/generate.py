@@ -299,6 +299,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--workers', type=int, default=len(os.sched_getaffinity(0)), help='processes')
     add('--frames', type=int, default=default.frames, help='frames of an episode')
     add('--fps', type=float, default=default.fps, help='frames per second')
+    add('--lead', type=float, default=default.lead, help='longest motion before the first, s')
     add('--quality', default=default.quality, help='fast, standard, fine or mixed')
     add('--shares', type=_shares, default=shares, help='probability of each strategy')
     add('--permute', type=float, default=default.permute, help='share of misplaced grasps')

@@ -49,6 +49,7 @@ class EpisodeSettings:
     Attributes:
         frames: Frames of an episode.
         fps: Frames per second of simulated time.
+        lead: Longest motion before the first frame (s); each episode draws its own, from 0 on.
         quality: Quality of the pictures, one of ``QUALITIES`` or ``MIXED``.
         shares: Probability of each strategy, or of ``STILLS``.
         permute: Probability that the noisy expert's grasp goes to a wrong place.
@@ -61,6 +62,7 @@ class EpisodeSettings:
 
     frames: int = 80
     fps: float = 5.0
+    lead: float = 0.0
     quality: str = MIXED
     shares: tuple[tuple[str, float], ...] = (
         ('noisy_expert', 0.5),
@@ -74,6 +76,8 @@ class EpisodeSettings:
     def __post_init__(self) -> None:
         if self.frames < 1 or self.largest_count < 1:
             raise GenerateError('an episode needs at least one frame and one object')
+        if not 0 <= self.lead < math.inf:
+            raise GenerateError(f'lead must be 0 s or more, got {self.lead:g}')
         steps = 1 / (self.fps * STEP) if self.fps > 0 else 0.0
         if steps < 1 or not math.isclose(steps, round(steps)):
             raise GenerateError(
@@ -233,7 +237,9 @@ def _make(
             for q in islice(stills(explorer), settings.frames):
                 record(q)
         else:
-            _record_motion(explore(strategy, explorer, settings.permute), cell, settings, record)
+            exploration = explore(strategy, explorer, settings.permute)
+            first = round(choices.uniform(0, settings.lead) / STEP)
+            _record_motion(exploration, cell, settings, first, record)
             check_physics(cell, seed)
 
 
@@ -241,21 +247,25 @@ def _record_motion(
     exploration: Exploration,
     cell: Cell,
     settings: EpisodeSettings,
+    first: int,
     record: Callable[[NDArray[np.float64]], None],
 ) -> None:
-    """Follows the motions for as many frames as wanted; ``record`` gets the joint commands."""
-    frames = steps = 0
+    """Follows the motions for as many frames as wanted, the first of them after ``first`` steps.
+
+    ``record`` gets the joint commands of each frame.
+    """
+    period = round(1 / (settings.fps * STEP))
+    frames, steps = 0, -1
 
     def on_step() -> None:
         nonlocal frames, steps
         steps += 1
-        if frames < settings.frames and steps % round(1 / (settings.fps * STEP)) == 0:
+        if frames < settings.frames and steps >= first and (steps - first) % period == 0:
             record(follower.sent)
             frames += 1
 
     follower = Follower(cell, exploration.start, on_step, exploration.noise)
-    record(follower.sent)
-    frames += 1
+    on_step()
     while frames < settings.frames:
         follower.follow([next(exploration.legs)])
 

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -70,6 +71,21 @@ def test_the_hand_is_in_the_picture_where_its_keypoints_are(tmp_path):
     # Where the hand was or is, the picture changes; elsewhere it mostly stays.
     at_hand = [changed[v, u] for u, v in (*first, *last) if 0 <= u < 392 and 0 <= v < 224]
     assert np.mean(at_hand) > 0.5 > 4 * changed.mean() - 0.5
+
+
+def test_a_lead_leaves_out_the_beginning(tmp_path):
+    at_every_step = EpisodeSettings(frames=30, fps=10.0, quality='fast', largest_count=1)
+    for folder, settings in (
+        ('whole', at_every_step),
+        ('late', dataclasses.replace(at_every_step, frames=4, fps=5.0, lead=2.0)),
+    ):
+        (tmp_path / folder).mkdir()
+        make_recording(tmp_path / folder, 1, settings)
+    whole, late = (Recording(tmp_path / name / recording_name(1)) for name in ('whole', 'late'))
+    whole_q, late_q = whole.joint_positions, late.joint_positions
+    (first,) = np.flatnonzero((whole_q == late_q[0]).all(axis=1))
+    assert 0 < first <= 20
+    np.testing.assert_array_equal(late_q, whole_q[first::2][:4])
 
 
 def test_every_still_is_another_scene(tmp_path):
@@ -221,6 +237,7 @@ def test_a_summary_counts_contact_and_motion(folder):
         ({'fps': 3.0}, 'multiple of'),
         ({'fps': 0.0}, 'not possible'),
         ({'frames': 0}, 'at least one frame'),
+        ({'lead': -1.0}, 'lead must be 0 s or more, got -1'),
         ({'quality': 'best'}, 'fast, standard, fine, mixed'),
         ({'shares': (('hand_only', 0.5),)}, 'add up to 1'),
         ({'shares': (('sleep', 1.0),)}, 'noisy_expert'),
