@@ -119,6 +119,8 @@ def test_drivers_must_be_well_and_heard():
     assert 'silent for 3.00 s' in silent.reason and not silent.latches
     assert watch.observe('arm', 2, 'joint_reflex', 4 * S)
     assert watch(4 * S).reason == 'arm: joint_reflex' and watch(4 * S).latches
+    assert watch.observe('arm', 3, 'no news', 5 * S)
+    assert watch(5 * S).reason == 'arm: no news' and not watch(5 * S).latches
 
 
 class Clocks:

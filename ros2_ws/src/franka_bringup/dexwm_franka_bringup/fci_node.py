@@ -172,9 +172,12 @@ class FciNode(DriverNode):
         status.level, status.message = DiagnosticStatus.OK, report.mode.value
         if report.mode is FciMode.FAULT:
             status.level, status.message = DiagnosticStatus.ERROR, report.reason
+        elif report.mode is FciMode.CONNECTING:
+            status.level = DiagnosticStatus.WARN
+            status.message = report.reason or report.mode.value
         elif self._arm.silence() > SILENT_AFTER:
             status.level, status.message = DiagnosticStatus.STALE, 'no news of the control process'
-        elif report.mode is FciMode.CONNECTING or report.success_rate < _LOW_SUCCESS_RATE:
+        elif report.success_rate < _LOW_SUCCESS_RATE:
             status.level = DiagnosticStatus.WARN
             status.message = report.reason or f'{report.mode.value}; commands get lost'
         status.values = key_values(

@@ -15,7 +15,8 @@ class DriverWatch:
     """A driver that reports an error, or nothing any more, ends all motion.
 
     An error needs a person even if nothing moves: a robot that comes out of a reflex may not go
-    on by itself.
+    on by itself. A driver that knows nothing of its robot (stale), as while both start, is like a
+    silent one.
 
     Args:
         names: names of the drivers' diagnostic statuses.
@@ -38,7 +39,7 @@ class DriverWatch:
             arrival_ns: when it came.
 
         Returns:
-            Whether it reports an error of one of the drivers.
+            Whether it is one of the drivers', and not well.
         """
         if name not in self._reports:
             return False
@@ -54,7 +55,7 @@ class DriverWatch:
                 )
             level, message, arrival_ns = report
             if level >= ERROR:
-                return Fault(Outcome.NO_CONTROLLER, f'{name}: {message}', latches=True)
+                return Fault(Outcome.NO_CONTROLLER, f'{name}: {message}', latches=level == ERROR)
             silence = (now_ns - arrival_ns) * 1e-9
             if silence > self._timeout:
                 return Fault(
