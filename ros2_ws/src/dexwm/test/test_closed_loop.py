@@ -131,6 +131,11 @@ def test_table_compares_the_same_episodes():
     text = table.to_markdown()
     assert '| model (n=4) | 75 [30, 95] |' in text
     assert len({line.count('|') for line in text.splitlines()}) == 1
+    assert 'closing rule' not in text
+    aided = trial(1, success=True, unaided=False)
+    text = SuccessTable.of('reach', [aided], ['m'], [1], 'keypoints', {}).to_markdown()
+    assert '| success % | before the closing rule % |' in text
+    assert '| 100 [21, 100] | 0 [0, 79] |' in text
 
 
 def test_table_is_saved_without_nan(tmp_path):

@@ -107,15 +107,17 @@ class SuccessTable:
     def to_markdown(self) -> str:
         """Returns a table: rates in %, distances in cm, 95 % intervals in brackets."""
         names = [name for row in self.rows[:1] for name in row.end]
+        aided = any(row.unaided != row.success for row in self.rows)
         header = [
             self.task,
             'success %',
-            'before the closing rule %',
+            *(['before the closing rule %'] if aided else []),
             'strict %',
             'measure cm',
             *(f'{name} cm, start to end' for name in names),
             's/plan',
             f'points over {self.reference}',
+            f'strict points over {self.reference}',
             'stopped early',
         ]
         lines = [header, ['---', *['---:'] * (len(header) - 1)]]
@@ -124,7 +126,7 @@ class SuccessTable:
                 [
                     f'{row.method} (n={row.episodes})',
                     _cell(row.success, 100, 0),
-                    _cell(row.unaided, 100, 0),
+                    *([_cell(row.unaided, 100, 0)] if aided else []),
                     _cell(row.strict_success, 100, 0),
                     _cell(row.measure, 100, 1),
                     *(
@@ -133,6 +135,7 @@ class SuccessTable:
                     ),
                     _cell(row.plan_seconds, 1, 1, interval=False),
                     _cell(row.ahead, 100, 0),
+                    _cell(row.strict_ahead, 100, 0),
                     str(row.failures),
                 ]
             )
