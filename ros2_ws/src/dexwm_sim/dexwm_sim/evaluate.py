@@ -44,7 +44,8 @@ from dexwm_sim.worker_process import end_with_parent
 
 FIRST_SEED = 10_000
 REFERENCE = 'keypoints'
-"""The method that others are compared with: it uses no prediction of the world model."""
+"""The method that others are compared with. It uses no prediction of the world model, nor does
+keypoints-cem, which searches as hybrid does: only what hybrid is ahead of both is the model's."""
 
 DEFAULT_METHODS = (
     REFERENCE,
@@ -53,6 +54,7 @@ DEFAULT_METHODS = (
     'cpu-icem',
     'cpu-mppi',
     'cpu-gradient',
+    'keypoints-cem',
     'hybrid',
     ExpertMethod.name,
 )

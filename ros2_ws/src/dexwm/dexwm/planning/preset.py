@@ -151,6 +151,17 @@ _KEYPOINTS_ONLY = CostWeights(
     step_size=0.0005,
 )
 _CPU = Preset('cpu', sigma_decay=0.6, replans=3)
+_HYBRID = replace(
+    _CPU,
+    name='hybrid',
+    horizon=3,
+    samples=32,
+    iterations=6,
+    elites=6,
+    start='keypoints',
+    start_sigma=0.15,
+    weights=CostWeights(keypoint_distance=1.0, projected_pixels=0.003),
+)
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
@@ -175,16 +186,11 @@ PRESETS: Mapping[str, Preset] = {
         replace(_CPU, name='cpu-icem', optimiser='icem'),
         replace(_CPU, name='cpu-mppi', optimiser='mppi'),
         replace(_CPU, name='cpu-gradient', optimiser='gradient', samples=4, iterations=22),
+        _HYBRID,
         replace(
-            _CPU,
-            name='hybrid',
-            horizon=3,
-            samples=32,
-            iterations=6,
-            elites=6,
-            start='keypoints',
-            start_sigma=0.15,
-            weights=CostWeights(keypoint_distance=1.0, projected_pixels=0.003),
+            _HYBRID,
+            name='keypoints-cem',
+            weights=replace(_HYBRID.weights, latent=0.0, keypoint_pixels=0.0),
         ),
         Preset(
             'detour',
