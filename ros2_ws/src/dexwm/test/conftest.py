@@ -1,4 +1,13 @@
 import pytest
+import torch
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _threads():
+    """Sums are rounded otherwise with more threads: what tests set ends with their module."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='session')
