@@ -146,6 +146,8 @@ def kill(done, total, frames):
             file.write('{"name": "episode_0')
         os.kill(os.getpid(), signal.SIGKILL)
 
+# With another number of threads the sums are rounded otherwise.
+torch.set_num_threads(int(sys.argv[3]))
 encoder = build_encoder('efficientnet_lite0', {'image_size': [64, 96]})
 LatentCache.build(RecordingDataset(sys.argv[1]), encoder, sys.argv[2], batch_size=4,
                   picture_size=(16, 24), on_progress=kill)
@@ -155,7 +157,15 @@ LatentCache.build(RecordingDataset(sys.argv[1]), encoder, sys.argv[2], batch_siz
 def test_a_killed_build_goes_on_where_it_stopped(cache, data, encoder, tmp_path):
     folder = tmp_path / 'c'
     killed = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(KILLED), str(data), str(folder)], check=False
+        [
+            sys.executable,
+            '-c',
+            textwrap.dedent(KILLED),
+            str(data),
+            str(folder),
+            str(torch.get_num_threads()),
+        ],
+        check=False,
     )
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(DatasetError, match='is not finished: run `dexwm encode`'):
