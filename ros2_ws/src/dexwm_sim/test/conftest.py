@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,13 +16,6 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 TIMEOUT = 60.0
-
-
-@pytest.fixture(scope='module', autouse=True)
-def _environment():
-    """Commands that tests call set the number of threads for all that comes after them."""
-    with mock.patch.dict(os.environ):
-        yield
 
 
 class RosUser:
