@@ -30,11 +30,8 @@ WEIGHTS = 'model/model.safetensors'
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
+def _one_thread(_threads):
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope='module')
