@@ -39,7 +39,7 @@ class DriverWatch:
             arrival_ns: when it came.
 
         Returns:
-            Whether it is one of the drivers', and not well.
+            Whether it says that one of the drivers cannot move anything.
         """
         if name not in self._reports:
             return False
