@@ -99,14 +99,18 @@ def in_control(user):
 
 def move(user, goal, seconds=1.5):
     """Go there; only a machine too busy for 1 kHz is an excuse to try again."""
+    rejected = health(user)['rejected']
     for _ in range(3):
         user.send(CONTROLLER, ARM_JOINTS, [(seconds, goal, np.zeros(7))])
         user.wait(
             lambda: (
-                np.abs(user.q(ARM_JOINTS) - goal).max() < 0.01 or health(user)['mode'] == 'fault'
+                np.abs(user.q(ARM_JOINTS) - goal).max() < 0.01
+                or health(user)['mode'] == 'fault'
+                or health(user)['rejected'] != rejected
             ),
             'arrival',
         )
+        assert health(user)['rejected'] == rejected, health(user)['last_rejection']
         if health(user)['mode'] != 'fault':
             return
         assert 'communication_constraints_violation' in health(user)['reason']
@@ -171,8 +175,9 @@ def test_what_would_trip_the_robot_is_refused(user, points, reason):
 
 def test_an_empty_trajectory_brakes(user):
     home = user.q(ARM_JOINTS)
-    user.send(CONTROLLER, ARM_JOINTS, [(3.0, home + [0.8, 0, 0, 0, 0, 0, 0], np.zeros(7))])
+    user.send(CONTROLLER, ARM_JOINTS, [(4.0, home + [0.8, 0, 0, 0, 0, 0, 0], np.zeros(7))])
     user.wait(lambda: user.q(ARM_JOINTS)[0] > home[0] + 0.1, 'motion')
+    user.wait(lambda: health(user)['mode'] == 'moving', 'the report of it')
     user.publishers[CONTROLLER].publish(JointTrajectory())
     user.wait(lambda: health(user)['mode'] != 'moving', 'rest')
     assert user.q(ARM_JOINTS)[0] < home[0] + 0.6

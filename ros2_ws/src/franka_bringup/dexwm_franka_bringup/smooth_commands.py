@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from dexwm.robot.joints import JointLimits
 
 PERIOD_NS = 1_000_000
 """Period of the Franka control interface (ns)."""
+
+MEMORY_NS = 4 * PERIOD_NS
+"""How long commands remember what was commanded before them (ns)."""
 
 BUDGET = 0.3
 """Fraction of the limits that making up for a mismatch may use on top of the trajectory."""
@@ -109,10 +112,14 @@ class Commands:
     Attributes:
         controller: What follows the trajectory.
         fading: The way of a mismatch to zero; None if there is none.
+        start_ns: From when on they command (ns).
+        before: What commanded until then, for `MEMORY_NS`; None: as if these had.
     """
 
     controller: JointTrajectoryController
     fading: Fading | None = None
+    start_ns: int = 0
+    before: Commands | None = None
 
     @property
     def end_ns(self) -> int:
@@ -125,9 +132,14 @@ class Commands:
         return self.fading.added_to(state, now_ns) if self.fading else state
 
     def positions_at(self, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The positions (K, n) commanded at many times (K,), ns."""
+        """The positions (K, n) commanded at many times (K,), ns; also shortly before the start."""
         positions = self.controller.positions_at(times_ns)
-        return positions + self.fading.positions_at(times_ns) if self.fading else positions
+        if self.fading:
+            positions = positions + self.fading.positions_at(times_ns)
+        if self.before is None:
+            return positions
+        earlier = times_ns[:, None] < self.start_ns
+        return np.where(earlier, self.before.positions_at(times_ns), positions)
 
     def followed_by(
         self,
@@ -153,8 +165,9 @@ class Commands:
         controller = copy.copy(self.controller)
         controller.accept(trajectory, stamp_ns, splice_ns)
         mismatch = _difference(self.sample(seam_ns), controller.sample(seam_ns))
+        before = self._remembered(seam_ns - MEMORY_NS)
         if _is_negligible(mismatch):
-            return Commands(controller)
+            return Commands(controller, None, seam_ns, before)
         fading = Fading.within(mismatch, seam_ns, limits)
         if fading is None:
             joint = int(np.abs(mismatch.positions).argmax())
@@ -163,7 +176,15 @@ class Commands:
                 f'{abs(mismatch.positions[joint]):.4f} rad and '
                 f'{abs(mismatch.velocities[joint]):.3f} rad/s where it begins to be followed'
             )
-        return Commands(controller, fading)
+        return Commands(controller, fading, seam_ns, before)
+
+    def _remembered(self, since_ns: int) -> Commands:
+        """These without the commands before them that ended before a time (ns)."""
+        if self.before is None:
+            return self
+        if self.start_ns <= since_ns:
+            return replace(self, before=None)
+        return replace(self, before=self.before._remembered(since_ns))
 
     def rejoined(self, robot: JointState, now_ns: int, limits: JointLimits) -> Commands:
         """The commands that lead a robot from where it is (n) back to the trajectory."""

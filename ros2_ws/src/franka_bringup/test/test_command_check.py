@@ -12,7 +12,7 @@ from dexwm.control.joint_trajectory_controller import (
 from dexwm.control.trajectory import JointTrajectory
 from dexwm.robot.joints import ARM_JOINTS, HOME, robot_limits
 from dexwm_franka_bringup.command_check import check_commands
-from dexwm_franka_bringup.smooth_commands import Commands
+from dexwm_franka_bringup.smooth_commands import PERIOD_NS, Commands
 
 LIMITS = robot_limits().subset(ARM_JOINTS)
 START = HOME[:7]
@@ -86,6 +86,21 @@ def test_a_jump_at_the_seam_is_refused_and_a_smooth_seam_is_not(resting):
         broken = quintic((0.0, angle + jump[0], velocity + jump[1], state.accelerations[0]), goal)
         with pytest.raises(TrajectoryRejected, match=r'in 0\.00[0-3] s'):
             check(moving, broken, now)
+
+
+def test_trajectories_in_quick_succession_know_what_was_commanded_before_each(resting):
+    moving = check(resting, quintic((0.0, 0.0, 0.0, 0.0), (2.0, 0.5, 0.0, 0.0)), SECOND)
+    commands, seams = moving, [2 * SECOND + ms * PERIOD_NS for ms in (0, 0, 1, 2, 9)]
+    for seam in seams:
+        state = commands.sample(seam)
+        angle, velocity = state.positions[0] - START[0], state.velocities[0]
+        goal = (1.5, 0.4, 0.0, 0.0)
+        trajectory = quintic((0.0, angle, velocity, state.accelerations[0]), goal)
+        after = commands.followed_by(trajectory, seam, seam, LIMITS)
+        check_commands(commands, after, seam, LIMITS)
+        commands = after
+    # What can no longer matter is not kept.
+    assert commands.before.before is None
 
 
 def test_the_velocity_limit_near_the_end_of_the_range():
