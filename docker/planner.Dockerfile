@@ -13,10 +13,29 @@ RUN apt-get update \
         libopengl0 \
         python3-venv \
         ros-jazzy-control-msgs \
+        ros-jazzy-controller-manager-msgs \
         ros-jazzy-realsense2-camera \
         ros-jazzy-rmw-cyclonedds-cpp \
         ros-jazzy-robot-state-publisher \
     && rm -rf /var/lib/apt/lists/*
+
+# The messages of franka_ros2, which the arm's state and its recovery come by: of the same version
+# as in robot.Dockerfile.
+FROM base AS franka
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+ARG FRANKA_ROS2_VERSION=v3.4.0
+WORKDIR /opt/franka
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends \
+        cmake g++ git make python3-colcon-common-extensions python3-dev \
+    && rm -rf /var/lib/apt/lists/* \
+    && git clone --depth 1 --branch "${FRANKA_ROS2_VERSION}" \
+        https://github.com/frankarobotics/franka_ros2.git src/franka_ros2
+RUN set +u \
+    && . /opt/ros/jazzy/setup.bash \
+    && set -u \
+    && colcon build --merge-install --packages-select franka_msgs \
+        --cmake-args -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF
 
 FROM base AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
@@ -45,6 +64,7 @@ ARG GID=1001
 RUN groupadd --gid "${GID}" dexwm \
     && useradd --uid "${UID}" --gid "${GID}" --groups dialout,video --create-home dexwm \
     && install --directory --owner dexwm --group dexwm /runs
+COPY --from=franka /opt/franka/install /opt/franka/install
 # At the path of the build, for the workspace is linked.
 COPY --from=build /opt/dexwm /opt/dexwm
 COPY docker/entrypoint.sh docker/healthcheck.py docker/cyclonedds.xml /opt/dexwm/docker/

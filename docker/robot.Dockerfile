@@ -20,15 +20,22 @@ RUN apt-get update \
 # which version fits your robot's system version: Franka's compatibility table.
 FROM base AS franka
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+# The same version as in planner.Dockerfile, for messages go from one to the other.
 ARG FRANKA_ROS2_VERSION=v3.4.0
 WORKDIR /opt/franka
+# Dependencies of the packages that are built, and of no others: some need what rosdep does not know.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git python3-vcstool \
+    && apt-get install -y --no-install-recommends \
+        git python3-colcon-common-extensions python3-vcstool \
     && git clone --depth 1 --branch "${FRANKA_ROS2_VERSION}" \
         https://github.com/frankarobotics/franka_ros2.git src/franka_ros2 \
     && vcs import --recursive --shallow src < src/franka_ros2/dependency.repos \
+    && mkdir /opt/built \
+    && colcon list --paths-only --packages-up-to franka_hardware franka_robot_state_broadcaster \
+        franka_msgs franka_description \
+        | sed 's|$|/package.xml|' | xargs cp --parents --target-directory=/opt/built \
     && rosdep update --rosdistro jazzy \
-    && rosdep install --from-paths src --ignore-src --rosdistro jazzy -y \
+    && rosdep install --from-paths /opt/built --ignore-src --rosdistro jazzy -y \
     && rm -rf /var/lib/apt/lists/*
 # Release: libfranka's loop does not keep up otherwise.
 RUN set +u \
@@ -67,12 +74,12 @@ RUN groupadd --gid "${GID}" dexwm \
     && useradd --uid "${UID}" --gid "${GID}" --groups dialout,realtime --create-home dexwm
 COPY --from=franka /opt/franka/install /opt/franka/install
 # What franka_ros2's libraries are linked against.
-COPY --from=franka /opt/franka/src /opt/franka/src
+COPY --from=franka /opt/built /opt/built
 RUN apt-get update \
     && rosdep update --rosdistro jazzy \
-    && rosdep install --from-paths /opt/franka/src --ignore-src --rosdistro jazzy -y \
+    && rosdep install --from-paths /opt/built --ignore-src --rosdistro jazzy -y \
         --dependency-types=exec \
-    && rm -rf /var/lib/apt/lists/* /opt/franka/src /root/.ros
+    && rm -rf /var/lib/apt/lists/* /opt/built /root/.ros
 # At the path of the build, for the workspace is linked.
 COPY --from=build /opt/dexwm /opt/dexwm
 COPY docker/entrypoint.sh docker/healthcheck.py docker/cyclonedds.xml /opt/dexwm/docker/
@@ -83,6 +90,6 @@ USER ${UID}
 WORKDIR /home/dexwm
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s --retries=3 \
     CMD ["/opt/dexwm/docker/entrypoint.sh", "python3", "/opt/dexwm/docker/healthcheck.py", \
-         "hand: can"]
+         "hand: can", "fr3_joint1"]
 ENTRYPOINT ["/opt/dexwm/docker/entrypoint.sh"]
 CMD ["ros2", "launch", "dexwm_franka_bringup", "fr3_allegro.launch.py"]

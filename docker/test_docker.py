@@ -16,9 +16,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from rclpy.context import Context
 from rclpy.node import Node
+from sensor_msgs.msg import JointState
 
 from dexwm_planner.graph.domain import DomainLease
 from dexwm_planner.graph.graphs import GRASP
+from dexwm_planner.trajectory import franka_ros2_arm
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / 'docker'
@@ -180,28 +182,66 @@ def test_entrypoint_is_bash_that_parses():
     assert os.access(DOCKER / 'entrypoint.sh', os.X_OK)
 
 
+def test_both_images_have_franka_ros2_of_one_version():
+    """A state or a service of another version cannot be read, and nothing says so."""
+    versions = [
+        arguments
+        for path in DOCKERFILES
+        for name, arguments in instructions(path)
+        if name == 'ARG' and arguments.startswith('FRANKA_ROS2_VERSION=')
+    ]
+    assert len(versions) == len(DOCKERFILES) == 2 and len(set(versions)) == 1
+
+
+def test_the_planner_image_has_the_messages_that_recovery_needs():
+    """What is imported is installed by apt or built in a stage that the last one copies from."""
+    path = DOCKER / 'planner.Dockerfile'
+    base = ' '.join(arguments for _, arguments in instructions(path)[: stage_starts(path)[1]])
+    copied = {
+        stage
+        for name, arguments in final_stage(path)
+        if name == 'COPY'
+        for stage in re.findall(r'--from=(\w+) /opt/franka/install /opt/franka/install', arguments)
+    }
+    built, stage = set(), ''
+    for name, arguments in instructions(path):
+        stage = arguments.split()[-1] if name == 'FROM' else stage
+        if name == 'RUN' and stage in copied:
+            built |= set(re.findall(r'--packages-select (\w+)', arguments))
+    source = Path(franka_ros2_arm.__file__).read_text()
+    needed = set(re.findall(r'from ((?:franka|controller_manager)_msgs)\.', source))
+    assert len(needed) == 2
+    for package in needed - built:
+        assert f' ros-jazzy-{package.replace("_", "-")} ' in base, package
+
+
 @pytest.mark.parametrize(
-    ('level', 'healthy'),
+    ('level', 'joints', 'said'),
     [
-        (DiagnosticStatus.OK, True),
-        (DiagnosticStatus.WARN, True),
-        (DiagnosticStatus.ERROR, False),
-        (None, False),
+        (DiagnosticStatus.OK, None, None),
+        (DiagnosticStatus.OK, ['joint_0.0'], 'no state of fr3_joint1'),
+        (DiagnosticStatus.OK, ['joint_0.0', 'fr3_joint1'], None),
+        (DiagnosticStatus.WARN, ['fr3_joint1'], None),
+        (DiagnosticStatus.ERROR, ['fr3_joint1'], 'text'),
+        (None, ['fr3_joint1'], 'no status'),
     ],
-    ids=['ok', 'warning', 'error', 'silence'],
+    ids=['no joint asked for', 'hand alone', 'ok', 'warning', 'error', 'silence'],
 )
-def test_the_health_check_listens_to_diagnostics(level, healthy):
+def test_the_health_check_listens_to_diagnostics_and_joint_states(level, joints, said):
+    """`joints` come, if they matter; `said` is what it says where something is wrong."""
+    asked = ['hand: can'] if joints is None else ['hand: can', 'fr3_joint1']
     with DomainLease() as lease:
         context = Context()
         rclpy.init(context=context, domain_id=lease.domain_id)
         node = Node('node', context=context, use_global_arguments=False)
         publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        states = [node.create_publisher(JointState, '/joint_states', 10) for _ in joints or ()]
         status = [DiagnosticStatus(name='another', level=DiagnosticStatus.ERROR)]
         if level is not None:
-            status.append(DiagnosticStatus(name='planner: plans', level=level, message='text'))
+            status.append(DiagnosticStatus(name='hand: can', level=level, message='text'))
         environment = os.environ | {'ROS_DOMAIN_ID': str(lease.domain_id)}
         check = subprocess.Popen(
-            [sys.executable, str(DOCKER / 'healthcheck.py'), 'planner: plans'],
+            [sys.executable, str(DOCKER / 'healthcheck.py'), *asked],
             env=environment,
             stdout=subprocess.PIPE,
             text=True,
@@ -209,12 +249,14 @@ def test_the_health_check_listens_to_diagnostics(level, healthy):
         try:
             while check.poll() is None:
                 publisher.publish(DiagnosticArray(status=status))
+                for state, joint in zip(states, joints or (), strict=True):
+                    state.publish(JointState(name=[joint]))
                 try:
                     check.wait(0.2)
                 except subprocess.TimeoutExpired:
                     continue
-            assert (check.returncode == 0) == healthy
-            assert ('text' if level is not None else 'no status') in check.stdout.read()
+            assert (check.returncode == 0) == (said is None)
+            assert (said or 'text') in check.stdout.read()
         finally:
             check.kill()
             check.stdout.close()

@@ -1,7 +1,7 @@
 """Our robot's description with the ros2_control part of Franka's.
 
 How franka_ros2's hardware component is called and what it wants to know differs between its
-versions. So that part is taken from the installed franka_description, not written down here.
+versions. So that part is taken from the installed packages of Franka, not written down here.
 """
 
 from __future__ import annotations
@@ -13,43 +13,52 @@ import xacro
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 from dexwm.robot.joints import ARM_JOINTS
+from dexwm_franka_bringup.cell_config import PACKAGE
 
 _ROBOT = 'fr3'
 
 
 class ControlDescriptionError(ValueError):
-    """Franka's description is absent or is not one of this arm."""
+    """Franka's packages are absent or describe another arm."""
 
 
-def franka_description(robot_ip: str, fake_hardware: bool) -> str:
-    """Franka's URDF of the arm alone with its ros2_control part.
+def franka_control(robot_ip: str, fake_hardware: bool) -> str:
+    """A URDF with Franka's ros2_control part.
+
+    From version 3.4 of franka_ros2 on its package franka_hardware has that part, as a macro;
+    before, franka_description had it in the URDF of the arm.
 
     Args:
         robot_ip: address of the robot.
         fake_hardware: whether ros2_control's mock components stand in for it.
 
     Raises:
-        ControlDescriptionError: The package franka_description is not installed.
+        ControlDescriptionError: The package that has it is not installed.
     """
-    try:
-        share = Path(get_package_share_directory('franka_description'))
-    except PackageNotFoundError as error:
-        raise ControlDescriptionError(
-            'franka_description is not installed: build franka_ros2 with its dependencies and '
-            'source its workspace'
-        ) from error
-    path = share / 'robots' / _ROBOT / f'{_ROBOT}.urdf.xacro'
-    mappings = {
-        'robot_type': _ROBOT,
-        'arm_prefix': '',
-        'hand': 'false',
-        'ros2_control': 'true',
-        'robot_ip': robot_ip,
-        'use_fake_hardware': str(fake_hardware).lower(),
-        'fake_sensor_commands': 'false',
-    }
+    mappings = {'robot_ip': robot_ip, 'use_fake_hardware': str(fake_hardware).lower()}
+    if (_share('franka_hardware') / 'ros2_control' / 'franka_arm.ros2_control.xacro').is_file():
+        path = _share(PACKAGE) / 'urdf' / 'fr3_control.urdf.xacro'
+    else:
+        path = _share('franka_description') / 'robots' / _ROBOT / f'{_ROBOT}.urdf.xacro'
+        mappings |= {
+            'robot_type': _ROBOT,
+            'arm_prefix': '',
+            'hand': 'false',
+            'ros2_control': 'true',
+            'fake_sensor_commands': 'false',
+        }
     urdf: str = xacro.process_file(str(path), mappings=mappings).toxml()
     return urdf
+
+
+def _share(package: str) -> Path:
+    try:
+        return Path(get_package_share_directory(package))
+    except PackageNotFoundError as error:
+        raise ControlDescriptionError(
+            f'{package} is not installed: build franka_ros2 with its dependencies and source its '
+            'workspace'
+        ) from error
 
 
 def with_ros2_control(description: str, franka: str) -> str:
@@ -72,8 +81,9 @@ def with_ros2_control(description: str, franka: str) -> str:
     ]
     if sorted(commanded) != sorted(ARM_JOINTS):
         raise ControlDescriptionError(
-            f'ros2_control commands the joints {commanded}, expected {list(ARM_JOINTS)}: use a '
-            'franka_description for the FR3, without prefix'
+            f'ros2_control commands the joints {commanded}, expected {list(ARM_JOINTS)}: use '
+            'packages of franka_ros2 and franka_description that belong together, for the FR3, '
+            'without prefix'
         )
     root.extend(parts)
     return ElementTree.tostring(root, encoding='unicode')

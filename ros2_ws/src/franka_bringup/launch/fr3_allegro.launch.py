@@ -21,7 +21,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from dexwm_franka_bringup.cell_config import PACKAGE, load_cell_config
-from dexwm_franka_bringup.control_description import franka_description, with_ros2_control
+from dexwm_franka_bringup.control_description import franka_control, with_ros2_control
 from dexwm_franka_bringup.description import robot_description
 
 ARGUMENTS = (
@@ -54,7 +54,7 @@ def _start(context: LaunchContext) -> list:
     fake = values['use_fake_hardware'] == 'true'
     cell = load_cell_config(values['cell_config'], values['camera_calibration'])
     description = with_ros2_control(
-        robot_description(cell), franka_description(values['robot_ip'], fake)
+        robot_description(cell), franka_control(values['robot_ip'], fake)
     )
     controllers = str(Path(get_package_share_directory(PACKAGE)) / 'config/fr3_controllers.yaml')
     controller = _spawner('fr3_arm_controller')

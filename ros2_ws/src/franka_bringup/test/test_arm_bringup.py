@@ -1,5 +1,6 @@
 """Configuration for franka_ros2: what can be checked without it."""
 
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -18,7 +19,7 @@ from dexwm_franka_bringup.arm_config import ArmConfigError, load_arm_config
 from dexwm_franka_bringup.configure_arm import ConfigurationFailed, configure
 from dexwm_franka_bringup.control_description import (
     ControlDescriptionError,
-    franka_description,
+    franka_control,
     with_ros2_control,
 )
 from dexwm_franka_bringup.description import robot_description
@@ -37,7 +38,7 @@ def controllers():
 
 
 def franka_urdf(joints=ARM_JOINTS):
-    """As franka_description writes it, in short."""
+    """As franka_description had it before franka_ros2 3.4, in short."""
     interfaces = ''.join(
         f'<joint name="{name}"><command_interface name="effort"/>'
         '<state_interface name="position"/></joint>'
@@ -48,6 +49,56 @@ def franka_urdf(joints=ARM_JOINTS):
         'type="system"><hardware><plugin>franka_hardware/FrankaHardwareInterface</plugin>'
         f'<param name="robot_ip">172.16.0.2</param></hardware>{interfaces}</ros2_control></robot>'
     )
+
+
+FR3_CONTROL = """
+  <ros2_control name="${arm_prefix}FrankaHardwareInterface" type="system">
+    <hardware>
+      <xacro:if value="${use_fake_hardware}"><plugin>mock</plugin></xacro:if>
+      <xacro:unless value="${use_fake_hardware}">
+        <plugin>Franka</plugin><param name="robot_ip">${robot_ip}</param>
+      </xacro:unless>
+    </hardware>
+    <xacro:arm_joint number="${1}"/>
+    <gpio name="vx"><command_interface name="cartesian_velocity"/></gpio>
+  </ros2_control>
+"""
+ARM_JOINT = """
+  <xacro:macro name="arm_joint" params="number">
+    <joint name="${arm_prefix}${robot_type}_joint${number}">
+      <command_interface name="position"/><command_interface name="effort"/>
+      <state_interface name="position"/>
+    </joint>
+    <xacro:if value="${number != 7}"><xacro:arm_joint number="${number + 1}"/></xacro:if>
+  </xacro:macro>
+"""
+# franka_hardware's from 3.4 on, in short; the joints come from a macro there, too.
+HARDWARE_MACRO = f"""
+<robot xmlns:xacro="http://www.ros.org/wiki/xacro">
+  {ARM_JOINT}
+  <xacro:macro name="franka_arm_ros2_control"
+               params="robot_type robot_ip:='' use_fake_hardware:=false arm_prefix:=''">
+    {FR3_CONTROL}
+  </xacro:macro>
+</robot>
+"""
+# franka_description's, in short; it has a control part before 3.4 only.
+FR3_URDF = f"""
+<robot name="fr3" xmlns:xacro="http://www.ros.org/wiki/xacro">
+  <xacro:arg name="robot_type" default="fr3"/>
+  <xacro:arg name="arm_prefix" default=""/>
+  <xacro:arg name="robot_ip" default=""/>
+  <xacro:arg name="use_fake_hardware" default="false"/>
+  <xacro:arg name="ros2_control" default="false"/>
+  <link name="fr3_link0"/>
+  {ARM_JOINT}
+  <xacro:property name="robot_type" value="$(arg robot_type)"/>
+  <xacro:property name="arm_prefix" value="$(arg arm_prefix)"/>
+  <xacro:property name="robot_ip" value="$(arg robot_ip)"/>
+  <xacro:property name="use_fake_hardware" value="$(arg use_fake_hardware)"/>
+  <xacro:if value="$(arg ros2_control)">%s</xacro:if>
+</robot>
+"""
 
 
 # The controllers
@@ -97,10 +148,11 @@ def test_gains_are_franka_s(controllers):
     assert {gains[j]['i_clamp'] for j in ARM_JOINTS} == {1.0}
 
 
-def test_joint_states_come_slowly_enough_for_python(controllers):
+def test_states_come_slowly_enough_for_python(controllers):
     broadcaster = controllers['joint_state_broadcaster']
     assert tuple(broadcaster['joints']) == ARM_JOINTS
     assert 50 <= broadcaster['update_rate'] <= 200
+    assert 20 <= controllers['franka_robot_state_broadcaster']['update_rate'] <= 100
 
 
 # The description
@@ -133,10 +185,47 @@ def test_another_arm_s_control_part_is_refused(franka):
         with_ros2_control(robot_description(meshes=False), franka)
 
 
-def test_without_franka_description_the_message_says_what_to_build(monkeypatch):
-    monkeypatch.setenv('AMENT_PREFIX_PATH', '/nowhere')
-    with pytest.raises(ControlDescriptionError, match='build franka_ros2'):
-        franka_description('172.16.0.2', False)
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs files of a ROS package, beside what is installed."""
+
+    def write(package, files):
+        index = tmp_path / 'share/ament_index/resource_index/packages'
+        index.mkdir(parents=True, exist_ok=True)
+        (index / package).touch()
+        for name, text in files.items():
+            path = tmp_path / 'share' / package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path}:{os.environ["AMENT_PREFIX_PATH"]}')
+    return write
+
+
+@pytest.mark.parametrize(
+    ('fake', 'content'), [(False, ['Franka', '172.16.0.9']), (True, ['mock'])]
+)
+@pytest.mark.parametrize('version', ['3.3', '3.4'])
+def test_the_control_part_is_found_where_a_version_has_it(install, version, fake, content):
+    hardware = {'ros2_control/franka_arm.ros2_control.xacro': HARDWARE_MACRO}
+    control = '' if version == '3.4' else FR3_CONTROL
+    install('franka_hardware', hardware if version == '3.4' else {'package.xml': ''})
+    install('franka_description', {'robots/fr3/fr3.urdf.xacro': FR3_URDF % control})
+    both = with_ros2_control(robot_description(meshes=False), franka_control('172.16.0.9', fake))
+    (control,) = ElementTree.fromstring(both).findall('ros2_control')
+    assert control.get('name') == 'FrankaHardwareInterface'
+    assert [part.text for part in control.find('hardware')] == content
+
+
+@pytest.mark.parametrize('installed', [(), ('franka_hardware',)])
+def test_without_franka_s_packages_the_message_says_what_to_build(
+    install, installed, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    for package in installed:
+        install(package, {'package.xml': ''})
+    with pytest.raises(ControlDescriptionError, match=r'not installed: build franka_ros2'):
+        franka_control('172.16.0.2', False)
 
 
 # Load and thresholds

@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.action import ActionClient
-from rclpy.callback_groups import ReentrantCallbackGroup
+from action_msgs.msg import GoalStatus
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 
 from dexwm.robot.franka_errors import describe_errors, describe_mode
+from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_planner.trajectory.recovery import RecoveryError, call, finished
 from dexwm_planner.trajectory.trajectory_parameters import TrajectoryConfigError
 
 STATE_TOPIC = '/franka_robot_state_broadcaster/robot_state'
 HARDWARE = 'FrankaHardwareInterface'
+BROADCASTERS = ('joint_state_broadcaster', 'franka_robot_state_broadcaster')
+"""Controllers that command nothing; an error deactivates them with the hardware."""
+
 STATUS = 'franka_ros2: arm'
 """Name under which the arm's state is watched, as if a driver reported it on /diagnostics."""
 
@@ -41,7 +45,8 @@ class FrankaRos2Arm:
 
     1. The action /action_server/error_recovery clears the robot's errors.
     2. controller_manager activates the hardware again, which an error leaves unconfigured.
-    3. controller_manager activates the arm's controller again.
+    3. controller_manager activates broadcasters and the arm's controller again, those of them
+       that are not active.
 
     Args:
         node: the clients' node.
@@ -54,7 +59,11 @@ class FrankaRos2Arm:
 
     def __init__(self, node: Node, controller: str, report: Callable[[int, str], None]):
         try:
-            from controller_manager_msgs.srv import SetHardwareComponentState, SwitchController
+            from controller_manager_msgs.srv import (
+                ListControllers,
+                SetHardwareComponentState,
+                SwitchController,
+            )
             from franka_msgs.action import ErrorRecovery
             from franka_msgs.msg import FrankaRobotState
         except ImportError as error:
@@ -65,15 +74,19 @@ class FrankaRos2Arm:
         self._controller = controller
         self._report = report
         self._error_recovery = ErrorRecovery
+        self._list = ListControllers
         self._set_state, self._switch = SetHardwareComponentState, SwitchController
         group = ReentrantCallbackGroup()
-        self._recovery = ActionClient(
+        self._recovery = ThreadedActionClient(
             node, ErrorRecovery, '/action_server/error_recovery', callback_group=group
         )
         self._hardware_client = node.create_client(
             SetHardwareComponentState,
             '/controller_manager/set_hardware_component_state',
             callback_group=group,
+        )
+        self._list_client = node.create_client(
+            ListControllers, '/controller_manager/list_controllers', callback_group=group
         )
         self._switch_client = node.create_client(
             SwitchController, '/controller_manager/switch_controller', callback_group=group
@@ -83,7 +96,8 @@ class FrankaRos2Arm:
             STATE_TOPIC,
             self._on_state,
             qos_profile_sensor_data,
-            callback_group=group,
+            # One at a time, or an old state may be told after a newer one.
+            callback_group=MutuallyExclusiveCallbackGroup(),
         )
 
     def recover(self) -> None:
@@ -104,17 +118,31 @@ class FrankaRos2Arm:
                 'step 1, error recovery: refused; release the user stop and unlock the joints in '
                 'Desk first'
             )
-        finished(handle.get_result_async(), 'step 1, error recovery,')
+        answer = finished(handle.get_result_async(), 'step 1, error recovery,')
+        if answer.status != GoalStatus.STATUS_SUCCEEDED:
+            raise RecoveryError(
+                'step 1, error recovery: the arm did not clear its errors; release the user stop '
+                'and unlock the joints in Desk first, see the log of ros2_control_node'
+            )
         request = self._set_state.Request(name=HARDWARE)
         request.target_state.id, request.target_state.label = _ACTIVE, 'active'
         if not call(self._hardware_client, request).ok:
             raise RecoveryError(f'step 2, hardware: {HARDWARE} could not be activated')
+        self._activate_controllers()
+
+    def _activate_controllers(self) -> None:
+        listed = call(self._list_client, self._list.Request()).controller
+        active = {controller.name for controller in listed if controller.state == 'active'}
+        # A strict switch is refused as a whole if one of its controllers is active already.
+        missing = [name for name in (*BROADCASTERS, self._controller) if name not in active]
+        if not missing:
+            return
         switch = self._switch.Request(
-            activate_controllers=[self._controller], strictness=self._switch.Request.STRICT
+            activate_controllers=missing, strictness=self._switch.Request.STRICT
         )
         if not call(self._switch_client, switch).ok:
             raise RecoveryError(
-                f'step 3, controller: {self._controller} could not be activated; see '
+                f'step 3, controllers: {", ".join(missing)} could not be activated; see '
                 '`ros2 control list_controllers`'
             )
 
