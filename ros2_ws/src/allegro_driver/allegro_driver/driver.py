@@ -71,6 +71,8 @@ POSE_PERIOD = 0.003
 
 _PERIOD_NS = 3_000_000
 _TEMPERATURE_MS = 500
+# Of the hand's own time without temperatures; a simulated hand's seconds may be long.
+_TEMPERATURE_CYCLES = 4 * _TEMPERATURE_MS // 3
 _HEALTH_PERIOD = 0.5
 _OFF_RETRY_PERIOD = 0.05
 _OFF_ATTEMPTS = 10
@@ -123,6 +125,7 @@ class HandDriver:
         self._pose = np.zeros(JOINT_COUNT)
         self._pose_mask = 0
         self._torn = 0
+        self._cycles_without_temperature = [0] * FINGERS
         self._info: HandInfo | None = None
         self._torques: Torques | None = None
         self._wanted: SwitchOn | SwitchOff | None = SwitchOn()
@@ -131,7 +134,7 @@ class HandDriver:
         self._next_try = now
         self._pose_at = self._alive_at = self._torques_at = now
         self._next_health = now
-        self._off_pending = False
+        self._off_pending = self._may_be_on = False
         self._next_off = now
         self._ros_ns = self._cycles_since_ros = 0
         self._periods: deque[float] = deque(maxlen=1000)
@@ -177,8 +180,12 @@ class HandDriver:
         except BusError as error:
             self._fail(str(error))
 
-    def close(self) -> None:
-        """Switch the servo off, stop the hand's frames, and leave the bus."""
+    def close(self) -> bool:
+        """Switch the servo off, stop the hand's frames, and leave the bus.
+
+        Returns:
+            Whether the bus took the frame that switches off, where the servo had been on.
+        """
         for _ in range(_OFF_ATTEMPTS):
             self._try_off()
             if not self._off_pending:
@@ -191,6 +198,7 @@ class HandDriver:
             self._bus = None
         if self.powered:
             self._report = replace(self._report, mode=HandMode.OFF, reason='the driver ended')
+        return not self._may_be_on
 
     # Commands
 
@@ -241,8 +249,8 @@ class HandDriver:
     def _switch(self) -> None:
         """Do what was asked last: on or off."""
         if isinstance(self._wanted, SwitchOff):
-            self._wanted = None
-            self._power_off(HandMode.OFF, 'switched off by ~/off; call ~/recover to switch on')
+            reason, self._wanted = self._wanted.reason, None
+            self._power_off(HandMode.OFF, reason)
             return
         now = time.monotonic()
         if self.powered:
@@ -283,10 +291,11 @@ class HandDriver:
         self._check_info(self._info)
         self._send(set_periods(round(POSE_PERIOD * 1e3), 0, _TEMPERATURE_MS, device))
         self._send_torques(np.zeros(JOINT_COUNT))
-        self._off_pending = True
+        self._off_pending = self._may_be_on = True
         self._send(servo_on(device))
         self._servo.restart()
         self._pose_mask = self._torn = 0
+        self._cycles_without_temperature = [0] * FINGERS
         # Two, for a velocity.
         cycles = self._report.cycles + 2
         self._await(lambda: self._report.cycles >= cycles, 'it sends no positions')
@@ -335,7 +344,7 @@ class HandDriver:
                     return
                 self._bus = self._open_bus()
             self._send(servo_off(self._settings.device_id))
-            self._off_pending = False
+            self._off_pending = self._may_be_on = False
         except BusError:
             if self._bus is not None:
                 self._bus.close()
@@ -369,6 +378,7 @@ class HandDriver:
             case FingerPose():
                 self._take_pose(message)
             case FingerTemperature():
+                self._cycles_without_temperature[message.finger] = 0
                 first = JOINTS_PER_FINGER * message.finger
                 known = list(self._report.temperatures)
                 known[first : first + JOINTS_PER_FINGER] = message.celsius
@@ -402,6 +412,9 @@ class HandDriver:
         self._pose_at = now
         self._servo.measure(self._pose, periods * POSE_PERIOD)
         self._cycles_since_ros += periods
+        self._cycles_without_temperature = [
+            cycles + periods for cycles in self._cycles_without_temperature
+        ]
         ros_ns = self._now_ns()
         clock_ns = self._clock.advance(periods * _PERIOD_NS, ros_ns)
         if abs(ros_ns - clock_ns) > _CLOCK_JUMP_NS:
@@ -480,6 +493,11 @@ class HandDriver:
             raise HandFault(
                 f'the motor of joint_{hottest}.0 has {self._report.temperatures[hottest]} degrees '
                 f'Celsius (limit {settings.max_temperature:g}): let it cool down'
+            )
+        if max(self._cycles_without_temperature) > _TEMPERATURE_CYCLES:
+            raise HandFault(
+                f'no temperatures of the motors for {_TEMPERATURE_CYCLES * POSE_PERIOD:.1f} s: '
+                'they could overheat unseen'
             )
         if self._info is not None:
             info, self._info = self._info, None

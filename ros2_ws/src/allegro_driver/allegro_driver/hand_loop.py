@@ -33,6 +33,9 @@ def run(settings: HandSettings, commands: Connection, reports: Connection) -> No
         settings: How to reach and treat the hand.
         commands: Where commands come from. Its end ends the process.
         reports: Where reports go; one that does not fit is dropped.
+
+    Raises:
+        SystemExit: The servo may still be on.
     """
     ending = False
 
@@ -76,9 +79,12 @@ def run(settings: HandSettings, commands: Connection, reports: Connection) -> No
         # The node is gone.
         pass
     finally:
-        driver.close()
+        is_off = driver.close()
         with contextlib.suppress(OSError):
             _send(reports, driver.report, priority)
+    if not is_off:
+        # The node finds its own way to the bus, and tells where it finds none.
+        raise SystemExit(1)
 
 
 def _send(reports: Connection, report: object, priority: bool) -> None:

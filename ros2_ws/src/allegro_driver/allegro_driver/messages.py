@@ -141,7 +141,13 @@ class Torques:
 
 @dataclass(frozen=True)
 class SwitchOff:
-    """Take the motors' power away."""
+    """Take the motors' power away.
+
+    Attributes:
+        reason: Why, and what to do.
+    """
+
+    reason: str = 'switched off by ~/off; call ~/recover to switch on'
 
 
 @dataclass(frozen=True)

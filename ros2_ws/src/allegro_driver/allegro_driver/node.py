@@ -9,6 +9,8 @@ such a program uses. `~/off` takes the motors' power away; after that, and after
 
 from __future__ import annotations
 
+import contextlib
+
 from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange
 from rclpy.clock import Clock, ClockType
@@ -17,7 +19,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
-from allegro_driver.hand_process import HandProcess
+from allegro_driver.hand_process import ControlProcessHangs, HandProcess
 from allegro_driver.joint_command import InvalidJointCommand, parse_joint_command
 from allegro_driver.messages import (
     POWERED,
@@ -40,7 +42,6 @@ CONTROLLER = 'allegro_hand_controller'
 _ALIVE_PERIOD = 0.02
 _OFF_TIMEOUT = 1.0
 _RECOVERY_TIMEOUT = 5.0
-_SILENT_AFTER = 0.5
 _LOW_RATE = 300.0
 
 
@@ -83,7 +84,9 @@ class HandNode(DriverNode):
 
     def destroy_node(self) -> None:
         """Switch the servo off."""
-        self._hand.close()
+        problem = self._hand.close()
+        if problem:
+            self.get_logger().error(problem)
         super().destroy_node()
 
     def _declare(self) -> HandSettings:
@@ -159,25 +162,31 @@ class HandNode(DriverNode):
         except InvalidTrajectory as error:
             self._refuse(CONTROLLER, error)
             return
-        self._send(Follow(trajectory, nanoseconds(message.header.stamp)))
+        self._send(CONTROLLER, Follow(trajectory, nanoseconds(message.header.stamp)))
 
     def _take_joint_command(self, message: JointState) -> None:
         try:
-            self._send(parse_joint_command(message))
+            command = parse_joint_command(message)
         except InvalidJointCommand as error:
             self._refuse('joint_cmd', error)
+            return
+        self._send('joint_cmd', command)
 
     def _take_name(self, message: String) -> None:
         if message.data == 'off':
-            self._send(SwitchOff())
+            self._send('lib_cmd', SwitchOff())
         elif message.data in POSTURES:
-            self._send(GoTo(tuple(POSTURES[message.data].tolist())))
+            self._send('lib_cmd', GoTo(tuple(POSTURES[message.data].tolist())))
         else:
             known = ', '.join([*POSTURES, 'off'])
             self._refuse('lib_cmd', ValueError(f'there is no {message.data!r}; known: {known}'))
 
-    def _send(self, command: Command) -> None:
-        self._hand.send(command)
+    def _send(self, what: str, command: Command) -> None:
+        try:
+            self._hand.send(command)
+        except ControlProcessHangs as error:
+            self._refuse(what, error)
+            return
         self._accepted += 1
 
     def _refuse(self, what: str, error: Exception) -> None:
@@ -186,9 +195,7 @@ class HandNode(DriverNode):
         self.get_logger().warning(f'{what} refused: {error}')
 
     def _off(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        problem = self._hand.switch_off(_OFF_TIMEOUT)
-        response.success = not problem
-        response.message = problem or 'The servo is off; ~/recover switches it on.'
+        response.success, response.message = self._hand.switch_off(_OFF_TIMEOUT)
         return response
 
     def _recover(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -196,16 +203,28 @@ class HandNode(DriverNode):
         problem = self._hand.recover(_RECOVERY_TIMEOUT)
         response.success = not problem
         response.message = problem or 'The servo is on and holds the fingers.'
+        # Who asked may want to go on at once.
+        self._diagnose()
         return response
 
     def _say_alive(self) -> None:
-        self._hand.send(Alive(self.get_clock().now().nanoseconds))
+        known = self._hand.hung
+        self._hand.watch()
+        if self._hand.hung not in ('', known):
+            self.get_logger().error(self._hand.hung)
+            self._diagnose()
+        # One that hangs has no use for it.
+        with contextlib.suppress(ControlProcessHangs):
+            self._hand.send(Alive(self.get_clock().now().nanoseconds))
 
     # Reports
 
     def _take_report(self, report: HandReport) -> None:
         """Publish a report's state and log what changed; called from the reader thread."""
         seen, self._seen = self._seen, report
+        if (report.mode in POWERED) != (seen.mode in POWERED):
+            # Whoever moves the robot must know at once, and before the hand is seen to be there.
+            self._diagnose()
         if report.stamp_ns > seen.stamp_ns:
             self.publish_joints(
                 HAND_JOINTS,
@@ -235,12 +254,14 @@ class HandNode(DriverNode):
         rate = self._cycle_rate.update(report.cycles)
         status = DiagnosticStatus(name='hand: can', hardware_id=report.serial or 'Allegro V4')
         status.level, status.message = DiagnosticStatus.OK, report.mode.value
-        if report.mode is HandMode.FAULT:
-            status.level, status.message = DiagnosticStatus.ERROR, report.reason
-        elif self._hand.silence() > _SILENT_AFTER and report.mode in POWERED:
-            status.level, status.message = DiagnosticStatus.STALE, 'no news of the control process'
-        elif report.mode not in POWERED:
-            status.level = DiagnosticStatus.WARN
+        if self._hand.hung:
+            status.level, status.message = DiagnosticStatus.ERROR, self._hand.hung
+        elif report.mode in (HandMode.FAULT, HandMode.OFF):
+            status.level = DiagnosticStatus.ERROR
+            status.message = f'the servo is off: {report.reason}'
+        elif report.mode is HandMode.CONNECTING:
+            # Nothing can move yet, and nothing is wrong yet.
+            status.level = DiagnosticStatus.STALE
             status.message = report.reason or report.mode.value
         elif self._cycle_rate.is_settled and rate < _LOW_RATE:
             status.level = DiagnosticStatus.WARN

@@ -166,11 +166,11 @@ def check_generation(info: HandInfo) -> None:
         raise UnsupportedHand(
             f'the hand is a V5 ({version}): its torque frames are motor currents in mA and its '
             'positions have another scale, so this driver for the V4 must not move it; use '
-            "Wonik's driver for the V5, and hand:=none"
+            "Wonik's driver for the V5, and hand:=unwatched"
         )
     raise UnsupportedHand(
         f'the hand is not a V4 ({version}): other generations have another supply voltage and '
-        "another torque scale; use Wonik's driver for it, and hand:=none"
+        "another torque scale; use Wonik's driver for it, and hand:=unwatched"
     )
 
 

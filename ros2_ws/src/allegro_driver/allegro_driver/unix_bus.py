@@ -1,4 +1,4 @@
-"""A CAN bus between two processes of one machine, over a Unix socket: needs no kernel module."""
+"""A CAN bus between processes of one machine, over a Unix socket: needs no kernel module."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _EXTENDED = 0x80000000
 
 
 class UnixBus(can.BusABC):
-    """One end of a bus with two: the one that listens and the one that connects.
+    """One end of a bus: the one that listens, or one of those that connect to it.
 
-    Frames arrive in order or not at all, as on a bus. An end that has lost the other one cannot
-    send any more (`can.CanOperationError`, like a controller that is bus-off); the listening end
-    takes the next one that connects.
+    Frames arrive in order or not at all, as on a bus; those that connect do not hear each other.
+    An end that has lost the other one cannot send any more (`can.CanOperationError`, like a
+    controller that is bus-off); the listening end takes the next one that connects.
     """
 
     def __init__(self, channel: str, *, listen: bool = False) -> None:
@@ -41,7 +41,7 @@ class UnixBus(can.BusABC):
         self.channel_info = f'unix socket {channel}'
         self._path = Path(channel)
         self._listener: socket.socket | None = None
-        self._peer: socket.socket | None = None
+        self._peers: list[socket.socket] = []
         kind = socket.SOCK_SEQPACKET
         try:
             if listen:
@@ -49,7 +49,7 @@ class UnixBus(can.BusABC):
                 self._listener = socket.socket(socket.AF_UNIX, kind)
                 self._listener.bind(channel)
                 os.chmod(channel, 0o600)
-                self._listener.listen(1)
+                self._listener.listen()
                 self._listener.setblocking(False)
             else:
                 peer = socket.socket(socket.AF_UNIX, kind)
@@ -59,7 +59,7 @@ class UnixBus(can.BusABC):
                     peer.close()
                     raise
                 peer.setblocking(False)
-                self._peer = peer
+                self._peers.append(peer)
         except OSError as error:
             # So that BusABC does not complain about a bus that never was.
             self._is_shutdown = True
@@ -68,7 +68,7 @@ class UnixBus(can.BusABC):
     @property
     def connected(self) -> bool:
         """Whether there is another end."""
-        return self._peer is not None
+        return bool(self._peers)
 
     def send(self, msg: can.Message, timeout: float | None = None) -> None:
         """Send a frame.
@@ -78,23 +78,29 @@ class UnixBus(can.BusABC):
             timeout: How long to wait for room (s); None: not at all.
 
         Raises:
-            can.CanOperationError: There is no other end, or it does not take the frame.
+            can.CanOperationError: There is no other end, or none takes the frame.
         """
-        if self._peer is None:
+        if not self._peers:
             raise can.CanOperationError('no other end on the bus', errno.ENOTCONN)
         identifier = msg.arbitration_id
         identifier |= _REMOTE if msg.is_remote_frame else 0
         identifier |= _EXTENDED if msg.is_extended_id else 0
         packet = _FRAME.pack(identifier, msg.dlc, bytes(msg.data))
-        try:
-            if timeout:
-                select.select([], [self._peer], [], timeout)
-            self._peer.send(packet)
-        except BlockingIOError as error:
-            raise can.CanOperationError('the other end does not read', errno.ENOBUFS) from error
-        except OSError as error:
-            # What the other end sent before it left can still be received.
-            raise can.CanOperationError(f'lost the other end: {error.strerror}') from error
+        if timeout:
+            select.select([], self._peers, [], timeout)
+        failures: list[OSError] = []
+        for peer in self._peers:
+            try:
+                peer.send(packet)
+            except OSError as error:
+                failures.append(error)
+        if len(failures) < len(self._peers):
+            return
+        failure = failures[-1]
+        if isinstance(failure, BlockingIOError):
+            raise can.CanOperationError('the other end does not read', errno.ENOBUFS) from failure
+        # What the other end sent before it left can still be received.
+        raise can.CanOperationError(f'lost the other end: {failure.strerror}') from failure
 
     def _recv_internal(self, timeout: float | None) -> tuple[can.Message | None, bool]:
         end = None if timeout is None else time.monotonic() + timeout
@@ -105,30 +111,36 @@ class UnixBus(can.BusABC):
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 return None, False
-            waiting = [s for s in (self._peer or self._listener,) if s is not None]
+            waiting = [*self._peers, *([self._listener] if self._listener else [])]
             if not waiting:
                 raise can.CanOperationError('no other end on the bus', errno.ENOTCONN)
             select.select(waiting, [], [], left)
 
     def _receive(self) -> can.Message | None:
         """A frame that is there already; accepts who connects."""
-        if self._peer is None:
-            if self._listener is None:
-                raise can.CanOperationError('no other end on the bus', errno.ENOTCONN)
+        if self._listener is not None:
             with contextlib.suppress(BlockingIOError):
-                self._peer, _ = self._listener.accept()
-                self._peer.setblocking(False)
-            if self._peer is None:
-                return None
-        try:
-            packet = self._take_packet(self._peer)
-        except BlockingIOError:
-            return None
-        except OSError:
-            packet = b''
-        if len(packet) != _FRAME.size:
-            self._drop_peer()
-            return None
+                peer, _ = self._listener.accept()
+                peer.setblocking(False)
+                self._peers.append(peer)
+        elif not self._peers:
+            raise can.CanOperationError('no other end on the bus', errno.ENOTCONN)
+        # Who came first is heard to his end first.
+        for peer in tuple(self._peers):
+            try:
+                packet = self._take_packet(peer)
+            except BlockingIOError:
+                continue
+            except OSError:
+                packet = b''
+            if len(packet) == _FRAME.size:
+                return self._message(packet)
+            self._peers.remove(peer)
+            peer.close()
+        return None
+
+    @staticmethod
+    def _message(packet: bytes) -> can.Message:
         identifier, length, data = _FRAME.unpack(packet)
         remote = bool(identifier & _REMOTE)
         length = min(length, 8)
@@ -150,17 +162,14 @@ class UnixBus(can.BusABC):
             # out what the other end sent: a last "servo off" is still there.
             return peer.recv(_FRAME.size)
 
-    def _drop_peer(self) -> None:
-        if self._peer is not None:
-            self._peer.close()
-            self._peer = None
-
     def shutdown(self) -> None:
         """Leave the bus."""
         if self._is_shutdown:
             return
         super().shutdown()
-        self._drop_peer()
+        for peer in self._peers:
+            peer.close()
+        self._peers.clear()
         if self._listener is not None:
             self._listener.close()
             self._path.unlink(missing_ok=True)

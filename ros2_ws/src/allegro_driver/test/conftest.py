@@ -40,7 +40,7 @@ class Bench:
             due += STEP
             time.sleep(max(0.0, due - time.monotonic()))
 
-    def wait(self, condition, what, timeout=10.0):
+    def wait(self, condition, what, timeout=60.0):
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, f'{what} did not happen within {timeout} s'

@@ -56,6 +56,22 @@ def test_a_lost_end_is_reported_and_the_next_one_taken(ends):
             again.receive(0.0)
 
 
+def test_an_end_that_does_not_read_does_not_keep_others_off_the_bus(ends):
+    _, far, path = ends
+    far.recv(0.0)
+    frame = can.Message(arbitration_id=0x80, is_extended_id=False)
+    with pytest.raises(can.CanOperationError, match='does not read'):
+        while True:
+            far.send(frame)
+    with HandBus.open('unix', path) as other:
+        other.send(Frame(0x104))
+        assert far.recv(1.0).arbitration_id == 0x104
+        far.send(frame)
+        assert other.receive(1.0) == Frame(0x80)
+    # And one that is gone is told from one that does not read.
+    assert far.recv(0.0) is None and far.connected
+
+
 def test_the_last_words_of_an_end_arrive(ends):
     near, far, _ = ends
     far.recv(0.0)

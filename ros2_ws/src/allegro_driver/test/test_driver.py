@@ -22,7 +22,7 @@ from allegro_driver.messages import (
     Torques,
 )
 from allegro_driver.postures import POSTURES
-from allegro_driver.protocol import TORQUE_LIMITS, Frame
+from allegro_driver.protocol import TORQUE_LIMITS, Frame, set_periods
 from dexwm.control.trajectory import JointTrajectory
 from dexwm.robot.joints import HAND_JOINTS, robot_limits
 
@@ -30,7 +30,7 @@ from dexwm.robot.joints import HAND_JOINTS, robot_limits
 PATIENT = {'pose_timeout': 5.0, 'command_timeout': 5.0}
 
 
-def run(driver, until, timeout=10.0, alive=True):
+def run(driver, until, timeout=60.0, alive=True):
     """Step until something holds."""
     end = time.monotonic() + timeout
     while not until():
@@ -176,6 +176,17 @@ def test_a_hand_that_switches_itself_off_is_not_switched_on(bench, driver):
     assert 'by itself' in driver.report.reason
 
 
+def test_motors_whose_temperatures_stay_away_are_switched_off(bench, driver):
+    run(driver, lambda: max(driver.report.temperatures) > 0)
+    with HandBus.open('unix', bench.channel) as other:
+        other.send(set_periods(3, 0, 0))
+        run(driver, has_failed(driver), timeout=60.0)
+    assert 'no temperatures of the motors for 2.0 s' in driver.report.reason
+    bench.wait_off()
+    driver.take(SwitchOn())
+    run(driver, lambda: driver.powered)
+
+
 def test_a_silent_node_switches_off(bench):
     driver = impatient(bench, command_timeout=0.1)
     run(driver, has_failed(driver), alive=False)
@@ -247,7 +258,15 @@ def test_a_bus_that_is_gone_is_a_fault_and_the_servo_goes_off_when_it_is_back(be
     assert len(buses) == 2
     driver.take(SwitchOn())
     run(driver, lambda: driver.powered)
-    driver.close()
+    assert driver.close()
+
+
+def test_close_tells_when_no_bus_takes_the_frame_that_switches_off(bench, driver):
+    bench.wait_on()
+    driver._bus.send = _raise_bus_off
+    driver._open_bus = _raise_bus_off
+    assert not driver.close()
+    assert bench.hand.servo_on
 
 
 def _raise_bus_off(*_):

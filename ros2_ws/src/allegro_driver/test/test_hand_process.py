@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from allegro_driver.hand_process import HandProcess
-from allegro_driver.messages import POWERED, Alive, GoTo, HandMode, HandSettings
+from allegro_driver.hand_process import ControlProcessHangs, HandProcess
+from allegro_driver.messages import POWERED, Alive, GoTo, HandMode, HandSettings, Torques
 from allegro_driver.postures import POSTURES
 from dexwm_franka_bringup.control_process import ControlProcessError
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.realtime
 
 @pytest.fixture
 def hand(bench):
-    settings = HandSettings('unix', bench.channel, command_timeout=20.0, pose_timeout=5.0)
+    settings = HandSettings('unix', bench.channel, command_timeout=60.0, pose_timeout=3.0)
     hand = HandProcess(settings, lambda _: None)
     hand.start()
     bench.wait(lambda: hand.report.mode in POWERED, 'servo on', 30.0)
@@ -39,7 +39,7 @@ def test_it_moves_the_hand_and_ends_with_the_servo_off(bench, hand):
 
 
 def test_off_and_recover(bench, hand):
-    assert hand.switch_off(5.0) == ''
+    assert hand.switch_off(5.0) == (True, 'The servo is off; ~/recover switches it on.')
     bench.wait_off()
     assert hand.recover(5.0) == '' and hand.recover(5.0) == ''
     bench.wait_on()
@@ -68,6 +68,55 @@ def test_the_process_is_killed(bench, hand):
     with pytest.raises(ControlProcessError, match='switched off from the node'):
         hand.check()
     bench.wait_off()
+
+
+def watched(hand, condition):
+    def look():
+        hand.watch()
+        return condition()
+
+    return look
+
+
+def test_a_process_that_hangs_is_switched_off_past_it(bench, hand):
+    hand.watch()
+    assert hand.hung == ''
+    os.kill(hand.pid, signal.SIGSTOP)
+    # Nobody waits for the pipe, which takes less.
+    with pytest.raises(ControlProcessHangs):
+        for _ in range(1000):
+            hand.send(Torques((0.01,) * 1000))
+    assert bench.hand.servo_on
+    bench.wait(watched(hand, lambda: hand.hung), 'a process that hangs', 30.0)
+    bench.wait_off()
+    assert 'no word from the control process for 3.5 s' in hand.hung
+    with pytest.raises(ControlProcessHangs, match='Start the driver again'):
+        hand.send(GoTo((0.3,) * 16))
+    assert hand.recover(5.0) == hand.hung
+    assert hand.switch_off(5.0)[0]
+    hand.check()
+    assert 'the servo was switched off from the node' in hand.close()
+
+
+def test_off_does_not_need_the_process(bench, hand):
+    os.kill(hand.pid, signal.SIGSTOP)
+    is_off, outcome = hand.switch_off(0.2)
+    assert is_off and 'does not answer; the servo was switched off from the node' in outcome
+    bench.wait_off()
+
+
+def test_a_process_that_goes_on_after_it_hung_stays_off(bench, hand):
+    os.kill(hand.pid, signal.SIGSTOP)
+    bench.wait(watched(hand, lambda: hand.hung), 'a process that hangs', 30.0)
+    bench.wait_off()
+    os.kill(hand.pid, signal.SIGCONT)
+    bench.wait(watched(hand, lambda: hand.report.mode is HandMode.OFF), 'the report', 30.0)
+    bench.wait(watched(hand, lambda: not hand.hung), 'a process that is well', 30.0)
+    assert 'no word from the control process' in hand.report.reason
+    assert not bench.hand.servo_on
+    assert hand.recover(10.0) == ''
+    bench.wait_on()
+    assert hand.close() == ''
 
 
 PARENT = """

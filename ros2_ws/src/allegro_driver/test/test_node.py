@@ -10,7 +10,7 @@ import pytest
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from builtin_interfaces.msg import Duration
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
@@ -23,6 +23,8 @@ from dexwm.robot.joints import HAND_JOINTS
 pytestmark = pytest.mark.realtime
 
 TIMEOUT = 30.0
+# Limits for a machine that is busy with tests.
+PATIENT = ('command_timeout:=3.0', 'pose_timeout:=3.0')
 
 
 class User:
@@ -96,8 +98,7 @@ def domain():
 @pytest.fixture
 def user(bench, domain):
     parameters = ('interface:=unix', f'channel:={bench.channel}')
-    # Limits for a machine that is busy with tests.
-    process = start(domain, *parameters, 'command_timeout:=3.0', 'pose_timeout:=3.0')
+    process = start(domain, *parameters, *PATIENT)
     user = User(bench, domain)
     try:
         user.wait(lambda: user.state is not None and bench.hand.servo_on, 'a hand that is held')
@@ -137,6 +138,8 @@ def test_a_session(user):
     assert user.call('/hand/off').success
     bench.wait_off()
     user.wait(lambda: 'switched off' in user.status.message, 'the report')
+    # Whoever moves the arm may not go on with limp fingers.
+    assert user.status.level == DiagnosticStatus.ERROR and '~/recover' in user.status.message
     assert user.call('/hand/recover').success
     bench.wait_on()
 
@@ -151,12 +154,66 @@ def test_a_fault_is_reported_and_only_recover_clears_it(user):
     user.bench.hand.condition.too_hot = True
     user.wait(lambda: user.status is not None and user.status.level == b'\x02', 'an error')
     assert 'too hot' in user.status.message
-    assert not user.bench.hand.servo_on
+    user.bench.wait_off()
     response = user.call('/hand/recover')
     assert not response.success and 'too hot' in response.message
     user.bench.hand.condition.too_hot = False
     assert user.call('/hand/recover').success
     user.bench.wait_on()
+
+
+def test_a_hand_that_is_still_looked_for_is_no_error(domain, bench):
+    bench.hand.condition.silent = True
+    parameters = ('interface:=unix', f'channel:={bench.channel}', 'connect_timeout:=60.0')
+    process = start(domain, *parameters, *PATIENT)
+    user = User(bench, domain)
+    try:
+        user.wait(lambda: user.status is not None, 'diagnostics')
+        assert user.status.level == DiagnosticStatus.STALE
+        bench.hand.condition.silent = False
+        user.wait(lambda: user.status.level == DiagnosticStatus.OK, 'a hand that is held')
+    finally:
+        user.close()
+        process.terminate()
+        process.communicate()
+
+
+def control_process(node):
+    for child in Path(f'/proc/{node}/task/{node}/children').read_text().split():
+        if b'spawn_main' in Path(f'/proc/{child}/cmdline').read_bytes():
+            return int(child)
+    raise AssertionError('the node has no control process')
+
+
+def test_a_control_process_that_hangs_leaves_a_node_that_switches_off_and_answers(user):
+    bench, process = user.bench, control_process(user.process.pid)
+    message = JointTrajectory(joint_names=list(HAND_JOINTS))
+    for k in range(100):
+        point = JointTrajectoryPoint(positions=[0.4] * 16, velocities=[0.0] * 16)
+        point.time_from_start = Duration(sec=1 + k)
+        message.points.append(point)
+    os.kill(process, signal.SIGSTOP)
+    try:
+
+        def is_noticed():
+            # More in a second than the pipe to the process takes.
+            user.trajectory.publish(message)
+            return user.status is not None and 'no word from' in user.status.message
+
+        user.wait(is_noticed, 'the report')
+        assert user.status.level == DiagnosticStatus.ERROR
+        assert 'switched off from the node. Start the driver again' in user.status.message
+        bench.wait_off()
+        assert user.call('/hand/off').success
+        refused = user.call('/hand/recover')
+        assert not refused.success and 'no word from' in refused.message
+    finally:
+        os.kill(process, signal.SIGCONT)
+    user.wait(lambda: 'the servo is off' in user.status.message, 'a process that goes on')
+    assert not bench.hand.servo_on
+    assert user.call('/hand/recover').success
+    bench.wait_on()
+    user.wait(lambda: user.status.level == DiagnosticStatus.OK, 'the report')
 
 
 @pytest.mark.parametrize(

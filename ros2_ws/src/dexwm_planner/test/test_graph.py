@@ -151,6 +151,17 @@ def test_beside_franka_ros2_there_is_no_simulated_robot_and_motion_is_slow():
     assert specs['confirm'].asks
 
 
+def test_a_real_hand_is_watched_wherever_its_driver_runs_unless_told_otherwise():
+    real = ('arm:=franka_ros2', 'camera:=none')
+    for hand in ('can', 'none'):
+        trajectory = nodes(CELL, *real, f'hand:={hand}')['trajectory'].parameters
+        assert trajectory['drivers'] == ['hand: can']
+        assert trajectory['hand_recovery'] == '/hand/recover'
+    specs = nodes(CELL, *real, 'hand:=unwatched')
+    assert list(specs) == ['trajectory', 'confirm']
+    assert not {'drivers', 'hand_recovery'} & set(specs['trajectory'].parameters)
+
+
 def test_a_real_arm_without_franka_ros2_has_the_fci_node():
     specs = nodes(CELL, 'arm:=libfranka', 'robot_ip:=10.0.0.2', 'hand:=can', 'camera:=none')
     assert list(specs) == ['fci', 'hand', 'trajectory', 'confirm']
@@ -225,6 +236,7 @@ def test_a_pick_ends_with_the_node_that_picks():
     ('assignments', 'reason'),
     [
         (['hand:=none'], 'simulated cell has its hand'),
+        (['hand:=unwatched'], 'simulated cell has its hand'),
         (['arm:=franka_ros2'], 'hand:=sim needs the simulated cell'),
         (['arm:=libfranka'], 'hand:=sim needs the simulated cell'),
         (['arm:=libfranka', 'hand:=can', 'camera:=none'], 'robot_ip:=172.16.0.2'),

@@ -127,7 +127,8 @@ class ControlProcess(Generic[SettingsT, CommandT, ReportT]):
         try:
             while True:
                 report = self._reports.recv()
-                self._report, self._reported_at = report, time.monotonic()
+                # In this order: a new report never has the age of the one before.
+                self._reported_at, self._report = time.monotonic(), report
                 self._on_report(report)
         except (EOFError, OSError):
             pass

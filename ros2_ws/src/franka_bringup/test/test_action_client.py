@@ -18,7 +18,7 @@ from dexwm_franka_bringup.action_client import ThreadedActionClient
 
 pytestmark = pytest.mark.realtime
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 class SlowHandle:

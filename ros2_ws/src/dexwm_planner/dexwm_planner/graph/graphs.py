@@ -55,6 +55,7 @@ _HEARTBEAT_TIMEOUT_IN_SIMULATION = 1.0
 # How the drivers' diagnostic statuses are called that the trajectory node watches.
 _ARM_STATUS = 'fci: arm'
 _HAND_STATUS = 'hand: can'
+_HAND_RECOVERY = '/hand/recover'
 # The cell has to build its scene first (s).
 _START_IN_SIMULATION = 60.0
 # Pictures that may be missing before a motion stops.
@@ -76,8 +77,10 @@ CELL_ARGUMENTS = (
         str,
         'sim',
         'Who moves the hand: sim (the simulated cell), can (its driver, through CAN frames: the '
-        "simulated cell's hand, or with a real arm a real one), none (started elsewhere).",
-        choices=('sim', 'can', 'none'),
+        "simulated cell's hand, or with a real arm a real one), none (its driver, started "
+        'elsewhere and watched as with can), unwatched (a driver other than ours, started '
+        'elsewhere: nobody notices when it lets go).',
+        choices=('sim', 'can', 'none', 'unwatched'),
     ),
     Argument('seed', int, 0, 'Seed that the simulated scene is drawn from.', minimum=0),
     Argument(
@@ -508,8 +511,9 @@ def _trajectory(values: Mapping[str, Any]) -> NodeSpec:
     if values['arm'] in ('fci', 'libfranka'):
         drivers.append(_ARM_STATUS)
         parameters['recovery'] = 'fci'
-    if values['hand'] == 'can':
+    if values['hand'] in ('can', 'none'):
         drivers.append(_HAND_STATUS)
+        parameters['hand_recovery'] = _HAND_RECOVERY
     if drivers:
         parameters['drivers'] = drivers
     if values['arm'] == 'franka_ros2':
@@ -553,8 +557,10 @@ def _check_parts(values: Mapping[str, Any]) -> None:
                     f'{part}:=sim needs the simulated cell, which arm:={values["arm"]} does not '
                     f'start: choose another {part} (none if it is started elsewhere).'
                 )
-    elif values['hand'] == 'none':
-        raise GraphError('hand:=none is for a real arm: the simulated cell has its hand.')
+    elif values['hand'] in ('none', 'unwatched'):
+        raise GraphError(
+            f'hand:={values["hand"]} is for a real arm: the simulated cell has its hand.'
+        )
     if values['robot_ip'] and values['arm'] != 'libfranka':
         raise GraphError('robot_ip is for arm:=libfranka.')
     if values['camera'] == 'file' and not Path(values['camera_file']).expanduser().is_file():

@@ -35,7 +35,7 @@ class OperatorServices:
             node: offers them, and gives the clock.
             supervisor: of the motion.
             confirmation: has the question that waits for an answer.
-            recovery: gives the arm back after a fault.
+            recovery: gives arm and hand back after a fault.
             lock: of supervisor and confirmation.
             send: sends the controllers what the supervisor says.
         """
@@ -111,9 +111,11 @@ class OperatorServices:
                 self._supervisor.end_recovery(problem)
         response.success = not problem
         response.message = problem or 'recovered; nothing moves until ~/resume'
-        log = self._node.get_logger()
-        say = log.error if problem else log.warning
-        say(response.message)
+        # rclpy refuses two severities from one line.
+        if problem:
+            self._node.get_logger().error(response.message)
+        else:
+            self._node.get_logger().warning(response.message)
         return response
 
     def _on_confirm(

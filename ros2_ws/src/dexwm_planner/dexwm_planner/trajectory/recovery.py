@@ -1,8 +1,9 @@
-"""Ways in which the arm is brought back after a reflex, when a person asks for it."""
+"""Ways in which arm and hand are brought back after a fault, when a person asks for it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -15,11 +16,11 @@ _ANSWERED = 15.0
 
 
 class RecoveryError(RuntimeError):
-    """The arm could not be recovered; the message says which step failed and why."""
+    """Arm or hand could not be recovered; the message says which step failed and why."""
 
 
 class Recovery(Protocol):
-    """Clears the arm's errors and has its controller hold it where it stands."""
+    """Clears errors and has what was recovered held where it stands."""
 
     def recover(self) -> None:
         """Recover; blocks, and needs an executor that spins in another thread.
@@ -29,28 +30,21 @@ class Recovery(Protocol):
         """
 
 
-class NoRecovery:
-    """For an arm that has no errors to clear."""
-
-    def recover(self) -> None:
-        """Nothing to do."""
-
-
-class FciRecovery:
-    """Through the FCI node, which clears the errors, checks the mode and takes control again.
+class DriverRecovery:
+    """Through a driver's own service: it clears the errors and takes control again.
 
     Args:
         node: the client's node.
-        service: the FCI node's service.
+        service: the driver's service.
     """
 
-    def __init__(self, node: Node, service: str = '/fci/recover'):
+    def __init__(self, node: Node, service: str):
         self._client = node.create_client(
             Trigger, service, callback_group=ReentrantCallbackGroup()
         )
 
     def recover(self) -> None:
-        """Have the FCI node recover the arm.
+        """Have the driver recover.
 
         Raises:
             RecoveryError: if it does not answer, or says that it could not.
@@ -58,6 +52,32 @@ class FciRecovery:
         answer = call(self._client, Trigger.Request())
         if not answer.success:
             raise RecoveryError(answer.message)
+
+
+class RobotRecovery:
+    """The parts of the robot one after the other; one that fails does not keep back the next.
+
+    Args:
+        parts: their recoveries by name.
+    """
+
+    def __init__(self, parts: Mapping[str, Recovery]):
+        self._parts = dict(parts)
+
+    def recover(self) -> None:
+        """Recover all parts.
+
+        Raises:
+            RecoveryError: if some could not be; it names them all.
+        """
+        problems = []
+        for name, part in self._parts.items():
+            try:
+                part.recover()
+            except RecoveryError as error:
+                problems.append(f'{name}: {error}')
+        if problems:
+            raise RecoveryError('; '.join(problems))
 
 
 def call(client: Any, request: Any) -> Any:
