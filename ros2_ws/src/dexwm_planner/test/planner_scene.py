@@ -9,8 +9,8 @@ import rclpy
 import torch
 from builtin_interfaces.msg import Time
 from dexwm_msgs.action import ExecutePlan, PlanToGoal
-from dexwm_msgs.msg import Plan
-from rclpy.action import ActionClient, ActionServer
+from dexwm_msgs.msg import MotionState, Plan
+from rclpy.action import ActionClient, ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor
@@ -64,16 +64,25 @@ class Robot(Node):
         self.refusal = None
         self.positions = HOME.copy()
         self.motions = []
-        self.slow = threading.Event()
+        self.sent = []
+        self.endless = False
+        self.stale = {}
+        self.distortion = []
         self.plans = []
         self.image = self.create_publisher(Image, '/camera/color/image_raw', 1)
         self.info = self.create_publisher(CameraInfo, '/camera/color/camera_info', 1)
         self.states = self.create_publisher(JointState, '/joint_states', 10)
+        self.state = self.create_publisher(MotionState, '/trajectory/state', LATCHED)
         self.create_subscription(Plan, '/planner/plan', self.plans.append, LATCHED)
         group = ReentrantCallbackGroup()
         self.create_timer(0.05, self.report, callback_group=group)
         self.server = ActionServer(
-            self, ExecutePlan, '/trajectory/execute_plan', self.execute, callback_group=group
+            self,
+            ExecutePlan,
+            '/trajectory/execute_plan',
+            self.execute,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=group,
         )
 
     def report(self):
@@ -84,6 +93,7 @@ class Robot(Node):
             height, width = SIZE
             info = CameraInfo(header=image.header, height=height, width=width)
             info.k = [200.0, 0.0, width / 2, 0.0, 200.0, height / 2, 0.0, 0.0, 1.0]
+            info.distortion_model, info.d = 'plumb_bob', self.distortion
             self.info.publish(info)
             self.image.publish(image)
         if self.joints_run:
@@ -95,6 +105,23 @@ class Robot(Node):
     def execute(self, goal):
         plan = goal.request.plan
         self.motions.append(plan.task)
+        self.sent.append(plan)
+        self.state.publish(MotionState(state=MotionState.RUN, moving=True))
+        if self.endless:
+            while not goal.is_cancel_requested:
+                time.sleep(0.01)
+            goal.canceled()
+            return ExecutePlan.Result(
+                error_code=ExecutePlan.Result.STOPPED, error_string='cancelled', duration=1.0
+            )
+        if plan.task in self.stale:
+            # It got so far when its joint states came too late.
+            for waypoint in self.stale.pop(plan.task):
+                goal.publish_feedback(ExecutePlan.Feedback(waypoint=waypoint))
+            goal.abort()
+            return ExecutePlan.Result(
+                error_code=ExecutePlan.Result.STALE_STATE, error_string='late', duration=1.0
+            )
         if self.refusal is not None:
             goal.abort()
             return ExecutePlan.Result(error_code=self.refusal, error_string='because')

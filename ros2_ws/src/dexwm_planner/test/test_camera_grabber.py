@@ -64,14 +64,14 @@ class Run:
         self.grabber.start()
 
     def until(self, condition):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, self.grabber.status()
             time.sleep(0.005)
 
     def end(self):
         self.source.unblock.set()
-        assert self.grabber.stop(20)
+        assert self.grabber.stop(60)
 
 
 def test_frames_arrive_in_order_and_are_counted():
@@ -158,7 +158,7 @@ def test_a_device_that_is_unplugged_and_plugged_in_again(tmp_path):
 
     grabber = CameraGrabber(source, deliver, problems.append, recoveries.append, 0.01)
     grabber.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(problems) < 2 and time.monotonic() < deadline:
         time.sleep(0.005)
     assert len(frames) == 5 and not recoveries
@@ -168,5 +168,5 @@ def test_a_device_that_is_unplugged_and_plugged_in_again(tmp_path):
     device.symlink_to(video)
     while not recoveries and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert grabber.stop(20)
+    assert grabber.stop(60)
     assert recoveries and len(frames) > 5

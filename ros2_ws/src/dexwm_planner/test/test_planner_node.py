@@ -8,17 +8,20 @@ import time
 import cv2
 import numpy as np
 import pytest
+from action_msgs.msg import GoalStatus
 from dexwm_msgs.action import ExecutePlan, PlanToGoal
 from dexwm_msgs.srv import CaptureGoal, ListGoals, SetGoal
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, KeyValue
 from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import Image
 
 from dexwm.planning.mpc import REPLACEMENTS
 from dexwm.robot.joints import JOINTS
 from dexwm_planner.camera.image_conversion import image_to_array
 from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.planner import ros_plant
 
-from .planner_scene import SIZE, TIMEOUT, Scene, picture, save_tiny_checkpoint
+from .planner_scene import LATCHED, SIZE, TIMEOUT, Scene, picture, save_tiny_checkpoint
 
 Result = PlanToGoal.Result
 
@@ -84,6 +87,98 @@ def test_a_motion_that_is_refused_ends_the_task_and_says_why(scene, refusal, tri
     assert result.error_code == Result.EXECUTION_FAILED
     assert f'code {refusal}, because' in result.error_string
     assert scene.robot.motions == ['reach, plan 1 of 3'] * tries
+
+
+def test_what_the_lens_does_is_taken_out_of_what_is_planned_from(scene):
+    scene.robot.distortion = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    scene.wait_ready()
+    observed = []
+    scene.robot.create_subscription(Image, '/planner/observed', observed.append, LATCHED)
+    assert scene.ask(preset='random').error_code == Result.SUCCESSFUL
+    scene.wait_until(lambda: observed)
+    assert np.abs(image_to_array(observed[0]).astype(int) - picture()).mean() > 5
+
+
+CLOSING = 'closing the hand'
+
+
+def test_after_a_stale_motion_only_the_rest_of_the_way_is_sent(scene):
+    scene.wait_ready()
+    scene.robot.stale = {CLOSING: [0, 1]}
+    scene.ask('grasp', execute=True, preset='random')
+    first, again = (plan for plan in scene.robot.sent if plan.task == CLOSING)
+    assert len(first.waypoints) == 2
+    # Not the half closed hand once more.
+    assert again.waypoints == first.waypoints[1:]
+
+
+def test_a_stale_motion_that_got_nobody_knows_how_far_is_not_sent_again(scene):
+    scene.wait_ready()
+    scene.robot.stale = {'reach, plan 1 of 3': []}
+    result = scene.ask(execute=True, preset='random')
+    assert result.error_code == Result.EXECUTION_FAILED
+    assert 'how far it got is not known' in result.error_string
+    assert len(scene.robot.motions) == 1
+
+
+def test_a_plan_says_how_old_its_picture_is_and_what_looks_at_none_does_not(scene):
+    scene.wait_ready()
+    result = scene.ask('grasp', execute=True, preset='random')
+    stamps = {plan.task: plan.observation_stamp for plan in scene.robot.sent}
+    assert stamps['grasp, plan 3 of 3'] == result.plan.observation_stamp
+    assert (stamps[CLOSING].sec, stamps[CLOSING].nanosec) == (0, 0)
+
+
+def cancel(scene, handle):
+    scene.result_of(handle.cancel_goal_async())
+    answer = scene.result_of(handle.get_result_async())
+    assert answer.status == GoalStatus.STATUS_CANCELED
+    return answer.result
+
+
+def test_cancelled_in_mid_motion_the_task_is_cancelled(scene):
+    scene.wait_ready()
+    scene.robot.endless = True
+    handle = scene.send(execute=True, preset='random')
+    scene.wait_until(lambda: scene.robot.motions)
+    result = cancel(scene, handle)
+    assert result.error_code == Result.CANCELLED and 'plan 1 of 3' in result.error_string
+    assert result.plan.waypoints
+    assert len(scene.robot.motions) == 1
+
+
+def test_cancelled_before_a_motion_is_sent_again_it_is_not_sent(scene, monkeypatch):
+    scene.wait_ready()
+    monkeypatch.setattr(ros_plant, '_RETRY_PAUSE', TIMEOUT / 2)
+    scene.robot.stale = {'reach, plan 1 of 3': [0]}
+    handle = scene.send(execute=True, preset='random')
+    scene.wait_until(lambda: scene.robot.motions)
+    result = cancel(scene, handle)
+    assert result.error_code == Result.CANCELLED
+    assert len(scene.robot.motions) == 1
+
+
+def test_cancelled_while_nobody_takes_motions_the_task_ends(scene, monkeypatch):
+    scene.wait_ready()
+    monkeypatch.setattr(ros_plant, '_ANSWER_TIMEOUT', TIMEOUT / 2)
+    scene.robot.server.destroy()
+    handle = scene.send(execute=True, preset='random')
+    scene.wait_until(lambda: scene.robot.plans)
+    assert cancel(scene, handle).error_code == Result.CANCELLED
+
+
+def test_cancelled_while_a_picture_is_awaited_the_task_ends(domain_id, checkpoint, tmp_path):
+    scene = Scene(domain_id, tmp_path, model=str(checkpoint), image_timeout=TIMEOUT / 2)
+    try:
+        assert scene.planner.autostart()
+        scene.wait_ready()
+        scene.robot.camera_runs = False
+        time.sleep(0.5)
+        handle = scene.send()
+        result = cancel(scene, handle)
+        assert result.error_code == Result.CANCELLED and 'picture' in result.error_string
+    finally:
+        scene.close()
 
 
 def test_without_fresh_inputs_nothing_is_planned(scene):
@@ -213,7 +308,14 @@ def test_a_stale_camera_calibration_is_reported(domain_id, checkpoint, tmp_path)
             DiagnosticArray, '/diagnostics', lambda m: reports.extend(m.status), 10
         )
         assert scene.planner.autostart()
-        scene.wait_until(lambda: any('days old (from 2020-01-01)' in s.message for s in reports))
+        scene.wait_until(
+            lambda: any(
+                s.message.startswith('ready; the camera calibration')
+                and 'days old (from 2020-01-01)' in s.message
+                and KeyValue(key='state', value='ready') in s.values
+                for s in reports
+            )
+        )
         pose = scene.planner._cell.camera.T_base_from_camera
         np.testing.assert_allclose(pose[:3, 3], [0.1, 0.5, 1.0])
     finally:

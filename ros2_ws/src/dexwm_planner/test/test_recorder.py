@@ -26,6 +26,7 @@ from .planner_scene import TIMEOUT, Scene, save_tiny_checkpoint
 
 OWN_TYPES = (
     'dexwm_msgs/msg/Plan',
+    'dexwm_msgs/msg/MotionState',
     'dexwm_msgs/action/PlanToGoal_FeedbackMessage',
     'dexwm_msgs/action/ExecutePlan_FeedbackMessage',
     'sensor_msgs/msg/Image',
@@ -120,7 +121,9 @@ def test_latched_topics_are_recorded_as_latched(recorded):
     text = (recorded.bag / 'metadata.yaml').read_text()
     block = text[text.index('name: /planner/setup') :]
     assert 'durability: transient_local' in block[: block.index('type_description_hash')]
-    assert BagReader(recorded.bag).topics['/joint_states'] == 'sensor_msgs/msg/JointState'
+    topics = BagReader(recorded.bag).topics
+    assert topics['/joint_states'] == 'sensor_msgs/msg/JointState'
+    assert topics['/trajectory/state'] == 'dexwm_msgs/msg/MotionState'
 
 
 def test_the_report_is_one_page(recorded):

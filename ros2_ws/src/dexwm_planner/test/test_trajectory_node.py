@@ -197,8 +197,13 @@ class Client:
         self.until(future.done, 'an answer of the node')
         return future.result()
 
-    def send(self, waypoints, names=JOINTS, times=None, speed_scale=0.0, velocities=()):
+    def send(
+        self, waypoints, names=JOINTS, times=None, speed_scale=0.0, velocities=(), picture_age=None
+    ):
         goal = ExecutePlan.Goal(speed_scale=speed_scale)
+        if picture_age is not None:
+            taken_ns = self.robot.now() - round(picture_age * 1e9)
+            goal.plan.observation_stamp = rclpy.time.Time(nanoseconds=taken_ns).to_msg()
         goal.plan.joint_names = list(names)
         for q, t in zip(waypoints, times or [0] * len(waypoints), strict=True):
             goal.plan.waypoints.append(
@@ -338,6 +343,7 @@ INTO_COUNTER = np.concatenate([[0.0, 0.9, 0.0, -1.2, 0.0, 2.1, 0.785], HOME[7:]]
         ([beyond(3, 0.01)], {}, 'LIMITS', 'fr3_joint4'),
         ([INTO_COUNTER], {}, 'COLLISION', 'counter'),
         ([turned(2.3)], {}, 'REFUSED', 'the first waypoint is 2.300 rad from where fr3_joint1'),
+        ([turned(0.1)], {'picture_age': 200}, 'REFUSED', 'made from a picture that is 200.'),
     ],
 )
 def test_refuses_with_the_reason_and_does_not_move(ready, waypoints, how, code, reason):
@@ -346,6 +352,11 @@ def test_refuses_with_the_reason_and_does_not_move(ready, waypoints, how, code, 
     assert result.error_code == getattr(ExecutePlan.Result, code)
     assert reason in result.error_string
     np.testing.assert_allclose(ready.robot.state()[1], HOME, atol=1e-9)
+
+
+def test_a_plan_whose_picture_is_a_minute_old_is_executed(ready):
+    status, _ = ready.execute([turned(0.1)], picture_age=60)
+    assert status == GoalStatus.STATUS_SUCCEEDED
 
 
 def test_refused_plan_leaves_the_running_one_alone(ready):

@@ -17,6 +17,15 @@ from dexwm.robot.joints import JointLimits
 PATH_STEP = 0.05
 """Joint motion between the samples of a motion that are handed to the collision checker (rad)."""
 
+MARGIN_ARM = 0.05
+"""Kept from the arm's position limits unless the trajectory node is told otherwise (rad)."""
+
+MARGIN_HAND = 0.01
+"""Kept from the hand's, likewise (rad)."""
+
+MAX_FIRST_STEP = 2.0
+"""Largest distance of a joint to the first waypoint, likewise (rad)."""
+
 
 class FoundCollision(Protocol):
     """A collision on a path; its text says between what."""

@@ -19,6 +19,7 @@ TOPICS = (
     ),
     '/planner/plan_to_goal/_action/feedback',
     '/trajectory/execute_plan/_action/feedback',
+    '/trajectory/state',
     '/fr3_arm_controller/joint_trajectory',
     '/allegro_hand_controller/joint_trajectory',
 )

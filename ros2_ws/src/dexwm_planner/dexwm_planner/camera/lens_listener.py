@@ -7,7 +7,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo
 
 from dexwm.calibration.lens import Lens
-from dexwm_planner.planner.planner_inputs import CAMERA_INFO_TOPIC
+from dexwm_planner.planner.planner_inputs import CAMERA_INFO_TOPIC, lens_of
 
 
 class LensListener:
@@ -25,10 +25,7 @@ class LensListener:
         Raises:
             LensError: The message's model is not known, or its coefficients do not fit it.
         """
-        info = self._newest
-        if info is None:
-            return None
-        return Lens(info.distortion_model, tuple(info.d)) if info.d else Lens()
+        return None if self._newest is None else lens_of(self._newest)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._newest = message

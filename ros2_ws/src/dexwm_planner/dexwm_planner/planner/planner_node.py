@@ -54,7 +54,12 @@ from dexwm_planner.planner.plan_message import plan_message
 from dexwm_planner.planner.plan_overlay import draw_keypoints
 from dexwm_planner.planner.planner_inputs import PlannerInputs, StaleInputError
 from dexwm_planner.planner.planner_parameters import PlannerParameters
-from dexwm_planner.planner.ros_plant import ACTION, ExecutionError, RosPlant
+from dexwm_planner.planner.ros_plant import (
+    ACTION,
+    ExecutionError,
+    RosPlant,
+    TaskCancelledError,
+)
 from dexwm_planner.spin_thread import SpinThread
 from dexwm_planner.trajectory.commanded_joints import CommandedJoints
 
@@ -147,7 +152,11 @@ class PlannerNode(LifecycleNode):
         """Starts to listen."""
         settings = self._settings
         self._inputs = PlannerInputs(
-            self, settings.image_timeout, settings.joint_state_timeout, settings.max_skew
+            self,
+            settings.image_timeout,
+            settings.joint_state_timeout,
+            settings.max_skew,
+            undistort=True,
         )
         self._active = True
         self.get_logger().info(f'ready, preset {settings.preset}')
@@ -296,35 +305,39 @@ class PlannerNode(LifecycleNode):
                 )
             )
 
-        if request.execute:
-            closing = ClosingRule() if self._settings.close_hand else None
-            outcome: str = run_task(
-                planner,
-                plant,
-                goal,
-                task=request.task,
-                seed=request.seed,
-                budget=budget,
-                closing=closing,
-                on_plan=on_plan,
-                on_iteration=on_iteration,
-                should_stop=lambda: self._should_stop(handle),
-            ).outcome
-        else:
-            plan = planner.plan(
-                plant.observe(),
-                goal,
-                task=request.task,
-                seed=request.seed,
-                budget=budget,
-                on_iteration=lambda iteration: on_iteration(0, iteration),
-                should_stop=lambda: self._should_stop(handle),
-            )
-            outcome = plan.outcome
-            if outcome != 'cancelled':
-                on_plan(plan)
+        reason = 'cancelled'
+        try:
+            if request.execute:
+                closing = ClosingRule() if self._settings.close_hand else None
+                outcome: str = run_task(
+                    planner,
+                    plant,
+                    goal,
+                    task=request.task,
+                    seed=request.seed,
+                    budget=budget,
+                    closing=closing,
+                    on_plan=on_plan,
+                    on_iteration=on_iteration,
+                    should_stop=lambda: self._should_stop(handle),
+                ).outcome
+            else:
+                plan = planner.plan(
+                    plant.observe(),
+                    goal,
+                    task=request.task,
+                    seed=request.seed,
+                    budget=budget,
+                    on_iteration=lambda iteration: on_iteration(0, iteration),
+                    should_stop=lambda: self._should_stop(handle),
+                )
+                outcome = plan.outcome
+                if outcome != 'cancelled':
+                    on_plan(plan)
+        except TaskCancelledError as cancelled:
+            outcome, reason = 'cancelled', str(cancelled)
         if outcome == 'cancelled':
-            return self._refuse(handle, result.CANCELLED, 'cancelled', result.plan)
+            return self._refuse(handle, result.CANCELLED, reason, result.plan)
         self._last_report = f'{request.task}: done'
         handle.succeed()
         return result
@@ -364,9 +377,11 @@ class PlannerNode(LifecycleNode):
             GoalLibraryError: If nothing is listened to.
             StaleInputError: If none comes.
         """
-        if self._inputs is None:
+        inputs = self._inputs
+        if inputs is None:
             raise GoalLibraryError('the planner is not active: configure and activate it')
-        return self._inputs.wait(self.get_clock().now().nanoseconds).image
+        now_ns = self.get_clock().now().nanoseconds
+        return inputs.wait(now_ns, lambda: self._ending.is_set() or not self._active).image
 
     def _image_size(self) -> tuple[int, int] | None:
         return self._model.encoder.image_size if self._planners else None
@@ -426,16 +441,21 @@ class PlannerNode(LifecycleNode):
 
     def _report(self) -> None:
         problem, warning = 'not active', ''
-        if self._active and self._inputs is not None:
-            problem = self._inputs.problem()
+        # Deactivating in another thread may take it away meanwhile.
+        inputs = self._inputs
+        if self._active and inputs is not None:
+            problem = inputs.problem()
             warning = self._stale_calibration()
-        busy = self._busy.locked()
+        state = 'planning' if self._busy.locked() else 'ready'
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN if problem or warning else DiagnosticStatus.OK,
             name='planner: plans',
-            message=problem or warning or ('planning' if busy else 'ready'),
+            message=problem or (f'{state}; {warning}' if warning else state),
             hardware_id=self._settings.device,
             values=[
+                # A warning keeps nobody from planning, a problem does; both are WARN.
+                KeyValue(key='state', value='not ready' if problem else state),
+                KeyValue(key='warning', value=warning),
                 KeyValue(key='model', value=self._settings.model),
                 KeyValue(key='preset', value=self._settings.preset),
                 KeyValue(key='last_result', value=self._last_report),

@@ -46,7 +46,7 @@ from dexwm_planner.trajectory.follow_joint_trajectory_output import FollowJointT
 from dexwm_planner.trajectory.franka_ros2_arm import STATUS, FrankaRos2Arm
 from dexwm_planner.trajectory.motion_state import in_words, motion_diagnosis, motion_state
 from dexwm_planner.trajectory.operator_services import OperatorServices
-from dexwm_planner.trajectory.recovery import FciRecovery, NoRecovery, Recovery
+from dexwm_planner.trajectory.recovery import DriverRecovery, Recovery, RobotRecovery
 from dexwm_planner.trajectory.trajectory_inputs import TrajectoryInputs
 from dexwm_planner.trajectory.trajectory_parameters import (
     FOLLOW_JOINT_TRAJECTORY,
@@ -56,6 +56,7 @@ from dexwm_planner.trajectory.trajectory_parameters import (
     TrajectoryParameters,
 )
 
+_FCI_RECOVERY = '/fci/recover'
 _FEEDBACK_PERIOD = 0.1
 _GOAL_POLL = 0.02
 # As long a node is new: it has not discovered yet what is there (s).
@@ -183,14 +184,18 @@ class TrajectoryNode(Node):
         return TopicOutput(self, controllers)
 
     def _make_recovery(self) -> Recovery:
-        if self._settings.recovery == RECOVERY_BY_FCI_NODE:
-            return FciRecovery(self)
-        if self._settings.recovery == RECOVERY_BY_FRANKA_ROS2:
-            arm = self._settings.arm_controller
-            return FrankaRos2Arm(
-                self, arm, lambda level, message: self._on_driver(STATUS, level, message)
+        settings, parts = self._settings, dict[str, Recovery]()
+        if settings.recovery == RECOVERY_BY_FCI_NODE:
+            parts['arm'] = DriverRecovery(self, _FCI_RECOVERY)
+        if settings.recovery == RECOVERY_BY_FRANKA_ROS2:
+            parts['arm'] = FrankaRos2Arm(
+                self,
+                settings.arm_controller,
+                lambda level, message: self._on_driver(STATUS, level, message),
             )
-        return NoRecovery()
+        if settings.hand_recovery:
+            parts['hand'] = DriverRecovery(self, settings.hand_recovery)
+        return RobotRecovery(parts)
 
     def _create_interfaces(self) -> None:
         self._state = self.create_publisher(MotionState, '~/state', _LATCHED)
@@ -373,6 +378,7 @@ class TrajectoryNode(Node):
         plan_id = bytes(goal.goal_id.uuid).hex()
         plan = goal.request.plan
         self._waypoints(goal.request)
+        self._check_age(goal.request)
         with self._lock:
             self._supervisor.check_ready(self._now_ns())
             self._confirmation.ask(plan_id, plan.task, len(plan.waypoints), time.monotonic_ns())
@@ -410,6 +416,7 @@ class TrajectoryNode(Node):
             PlanRefused: with the reason.
         """
         waypoints = self._waypoints(goal.request)
+        self._check_age(goal.request)
         speed_scale = goal.request.speed_scale or self._settings.speed_scale
         patience = 1.5
         for _ in range(_SPLICE_ATTEMPTS):
@@ -442,6 +449,23 @@ class TrajectoryNode(Node):
             f'planning took too long {_SPLICE_ATTEMPTS} times while the robot moved '
             f'({self._planning_time:.2f} s at last); stop it first',
         )
+
+    def _check_age(self, request: ExecutePlan.Goal) -> None:
+        """Whether what a plan was made from can still be as it was.
+
+        A plan without a stamp was not made from a picture.
+
+        Raises:
+            PlanRefused: REFUSED, if its picture is too old.
+        """
+        stamp_ns = nanoseconds(request.plan.observation_stamp)
+        age = (self._now_ns() - stamp_ns) * 1e-9
+        if stamp_ns and age > self._settings.max_plan_age:
+            raise PlanRefused(
+                Outcome.REFUSED,
+                f'the plan was made from a picture that is {age:.1f} s old, at most '
+                f'{self._settings.max_plan_age:g} s (max_plan_age) are allowed; plan again',
+            )
 
     def _waypoints(self, request: ExecutePlan.Goal) -> Waypoints:
         points = request.plan.waypoints

@@ -7,6 +7,8 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 
+from dexwm.control.plan_checks import MARGIN_ARM, MARGIN_HAND, MAX_FIRST_STEP
+
 STREAMING = 'streaming'
 FOLLOW_JOINT_TRAJECTORY = 'follow_joint_trajectory'
 COMMAND_INTERFACES = (STREAMING, FOLLOW_JOINT_TRAJECTORY)
@@ -39,6 +41,7 @@ class TrajectoryParameters:
         margin_hand: kept from the hand's, rad.
         clearance: kept between bodies, m.
         max_first_step: largest distance to a plan's first waypoint, rad.
+        max_plan_age: age of the picture that a plan was made from at which it is refused, s.
         tracking_tolerance_arm: largest distance of measured from commanded position, rad.
         tracking_tolerance_hand: the same; infinite where the parameter is 0.
         joint_state_timeout: age of joint states at which a motion stops, s.
@@ -52,6 +55,7 @@ class TrajectoryParameters:
         confirm: whether a person confirms each execution.
         confirm_timeout: how long the question stands, s.
         recovery: how the arm is recovered, one of `RECOVERIES`.
+        hand_recovery: service of the hand's driver that recovers the hand; empty for none.
         robot_description: URDF; empty for the package dexwm_franka_bringup's.
         cell_config: path of the cell's YAML file; empty for that package's.
 
@@ -94,14 +98,26 @@ class TrajectoryParameters:
                 f'({self.chunk_period} s + {self.lead} s), or the robot stops between pieces'
             )
         self.margin_arm = self._real(
-            'margin_arm', 0.05, 0.0, 0.3, "kept from the arm's position limits, rad"
+            'margin_arm', MARGIN_ARM, 0.0, 0.3, "kept from the arm's position limits, rad"
         )
         self.margin_hand = self._real(
-            'margin_hand', 0.01, 0.0, 0.1, "kept from the hand's position limits, rad"
+            'margin_hand', MARGIN_HAND, 0.0, 0.1, "kept from the hand's position limits, rad"
         )
         self.clearance = self._real('clearance', 0.0, 0.0, 0.1, 'kept between bodies, m')
         self.max_first_step = self._real(
-            'max_first_step', 2.0, 0.01, 6.0, "largest distance to a plan's first waypoint, rad"
+            'max_first_step',
+            MAX_FIRST_STEP,
+            0.01,
+            6.0,
+            "largest distance to a plan's first waypoint, rad",
+        )
+        self.max_plan_age = self._real(
+            'max_plan_age',
+            180.0,
+            0.1,
+            3600.0,
+            'age of the picture behind a plan that is refused, s; the time that planning and '
+            "a person's confirmation take counts",
         )
         self.tracking_tolerance_arm = self._real(
             'tracking_tolerance_arm', 0.2, 0.01, 1.0, 'measured from commanded, rad'
@@ -160,6 +176,9 @@ class TrajectoryParameters:
             raise TrajectoryConfigError(
                 f'recovery is {" or ".join(RECOVERIES)}, not {self.recovery!r}'
             )
+        self.hand_recovery = self._text(
+            'hand_recovery', '', "service (Trigger) of the hand's driver that recovers the hand"
+        )
         self.robot_description = self._text(
             'robot_description', '', "URDF with meshes; empty: dexwm_franka_bringup's"
         )
