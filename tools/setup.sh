@@ -85,7 +85,8 @@ build_workspace() {
   . tools/env.sh
   say "Building the ROS workspace"
   cd ros2_ws
-  colcon --log-level error build --symlink-install --event-handlers console_direct- console_cohesion- \
+  # By this Python, also where colcon is the system's: nodes are run by the one that built them.
+  python "$(command -v colcon)" --log-level error build --symlink-install --event-handlers console_direct- console_cohesion- \
     --cmake-args -DPython3_EXECUTABLE="$VIRTUAL_ENV/bin/python" -DBUILD_TESTING=OFF
   touch install/.complete
 }

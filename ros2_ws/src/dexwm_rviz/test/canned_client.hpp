@@ -29,8 +29,9 @@ public:
   void stop() override {calls << "stop";}
   void recover() override {calls << "recover";}
 
-  void be(dexwm_rviz::PlannerState state, const QString & detail = {})
+  void be(
+    dexwm_rviz::PlannerState state, const QString & detail = {}, const QString & warning = {})
   {
-    Q_EMIT statusChanged({state, detail});
+    Q_EMIT statusChanged({state, detail, warning});
   }
 };

@@ -68,8 +68,9 @@ int main(int argc, char ** argv)
   panel.resize(arguments[2].toInt(), 10);
   panel.show();
   application.processEvents();
-  auto * content = panel.findChild<QScrollArea *>()->widget();
-  panel.resize(arguments[2].toInt(), content->layout()->totalHeightForWidth(arguments[2].toInt()));
+  const auto * scroll = panel.findChild<QScrollArea *>();
+  const int below = panel.height() - scroll->height(), width = arguments[2].toInt();
+  panel.resize(width, scroll->widget()->layout()->totalHeightForWidth(width) + below);
   application.processEvents();
   return panel.grab().save(arguments[1]) ? 0 : 1;
 }

@@ -4,6 +4,8 @@
 #include <QFileDialog>
 #include <QLabel>
 #include <QPushButton>
+#include <QScrollArea>
+#include <QScrollBar>
 #include <QSlider>
 #include <QTemporaryDir>
 #include <QtTest>
@@ -125,6 +127,26 @@ private Q_SLOTS:
     QTEST(find<StatusLine>("status")->text(), "word");
     QCOMPARE(find<StatusLine>("status")->detail(), QString("because"));
     QTEST(enabled(), "buttons");
+  }
+
+  void aWarningIsShownAndKeepsNobodyFromPlanning()
+  {
+    beReadyWithGoals();
+    const QStringList before = enabled();
+    auto * warning = find<QLabel>("warning");
+    QVERIFY(!warning->isVisible());
+    client->be(PlannerState::kReady, {}, "the calibration is <b>31 days</b> old");
+    QVERIFY(warning->isVisible());
+    QCOMPARE(find<StatusLine>("status")->warning(), warning->text());
+    QCOMPARE(warning->text(), QString("the calibration is <b>31 days</b> old"));
+    QCOMPARE(warning->textFormat(), Qt::PlainText);
+    QCOMPARE(find<StatusLine>("status")->text(), QString("ready"));
+    QVERIFY(before.contains("plan") && before.contains("execute"));
+    QCOMPARE(enabled(), before);
+    press("execute");
+    QCOMPARE(client->calls, QStringList{"reach box and move"});
+    client->be(PlannerState::kReady);
+    QVERIFY(!warning->isVisible());
   }
 
   void aPlannerThatComesBackIsAskedForItsGoals()
@@ -357,6 +379,27 @@ private Q_SLOTS:
     QCOMPARE(panel->goal(), QString());
     Q_EMIT client->goalsListed({entry("early"), entry("late")});
     QCOMPARE(panel->goal(), QString("late"));
+  }
+
+  void stopIsInSightWhateverIsScrolled()
+  {
+    beReadyWithGoals();
+    client->be(PlannerState::kStopped, QString("a long reason ").repeated(20), "a warning");
+    Q_EMIT client->failed(QString("a long message ").repeated(20));
+    Q_EMIT client->asked({"p", "grasp", 3, 20.0});
+    panel->resize(300, 200);
+    QCoreApplication::processEvents();
+    QVERIFY2(panel->height() <= 200, qPrintable(QString::number(panel->height())));
+    QScrollBar * bar = panel->findChild<QScrollArea *>()->verticalScrollBar();
+    QVERIFY(bar->maximum() > 0);
+    QPushButton * stop = button("stop");
+    for (const int place : {bar->minimum(), bar->maximum()}) {
+      bar->setValue(place);
+      QCoreApplication::processEvents();
+      QCOMPARE(stop->visibleRegion(), QRegion(stop->rect()));
+    }
+    press("stop");
+    QCOMPARE(client->calls, QStringList{"stop"});
   }
 
   void fitsANarrowDock()

@@ -30,9 +30,12 @@ int main(int argc, char ** argv)
         QObject::connect(&client, signal, &application, slot);
       };
     on(&PlannerClient::statusChanged, [&](const PlannerStatus & status) {
-        if (status.state != last.state || status.detail != last.detail) {
+        if (status.state != last.state || status.detail != last.detail ||
+          status.warning != last.warning)
+        {
           last = status;
-          say(QString("status %1 %2").arg(int(status.state)).arg(status.detail));
+          const QString warning = status.warning.isEmpty() ? "" : "warning " + status.warning;
+          say(QString("status %1 %2%3").arg(int(status.state)).arg(status.detail, warning));
         }
       });
     on(&PlannerClient::goalsListed, [](const QVector<GoalEntry> & goals) {

@@ -12,7 +12,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from dexwm_msgs.action import PlanToGoal
 from dexwm_msgs.msg import Goal, MotionState, Plan
 from dexwm_msgs.srv import CaptureGoal, ConfirmPlan, ListGoals, SetGoal
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
@@ -60,7 +60,7 @@ class Nodes(Node):
         super().__init__('planner', context=context, use_global_arguments=False)
         self.calls = []
         self.motion = MotionState()
-        self.health = (DiagnosticStatus.OK, 'ready')
+        self.health = ('ready', 'ready', '')
         group = ReentrantCallbackGroup()
         self.state = self.create_publisher(MotionState, '/trajectory/state', LATCHED)
         self.diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -90,8 +90,13 @@ class Nodes(Node):
         )
 
     def report(self):
-        level, message = self.health
-        status = DiagnosticStatus(level=level, name='planner: plans', message=message)
+        message, state, warning = self.health
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.OK if message == 'ready' else DiagnosticStatus.WARN,
+            name='planner: plans',
+            message=message,
+            values=[KeyValue(key='state', value=state), KeyValue(key='warning', value=warning)],
+        )
         self.diagnostics.publish(DiagnosticArray(status=[status]))
         self.state.publish(self.motion)
         self.camera.publish(array_to_image(np.full((4, 6, 3), (255, 0, 16), np.uint8), 'rgb8'))
@@ -234,10 +239,15 @@ def test_goals_plans_and_faults_reach_the_panel_and_back(program, domain):
         assert probe.expect('failed') == 'failed the picture is too old'
         assert nodes.calls == ['reach cup False', 'place cup True']
 
-        nodes.health = (DiagnosticStatus.WARN, 'no picture')
+        nodes.health = ('no picture', 'not ready', '')
         assert probe.expect(f'status {NOT_READY}') == f'status {NOT_READY} no picture'
-        nodes.health = (DiagnosticStatus.OK, 'ready')
-        probe.expect(f'status {READY}')
+        # A warning disables nothing, and hides neither that it is ready nor that it plans.
+        nodes.health = ('ready; old camera', 'ready', 'old camera')
+        assert probe.expect(f'status {READY}') == f'status {READY} warning old camera'
+        nodes.health = ('planning; old camera', 'planning', 'old camera')
+        assert probe.expect('status') == f'status {PLANNING} warning old camera'
+        nodes.health = ('ready', 'ready', '')
+        assert probe.expect(f'status {READY}') == f'status {READY}'
 
         probe.do('execute grasp cup')
         probe.expect(f'status {PLANNING}')

@@ -80,7 +80,7 @@ def test_the_driver_moves_the_hand_through_the_physics(cell, tmp_path):
                 sent = True
     finally:
         driver.close()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while hand.servo_on and time.monotonic() < deadline:
             time.sleep(0.01)
         ending.set()

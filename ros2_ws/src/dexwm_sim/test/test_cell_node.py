@@ -57,8 +57,19 @@ def user(cell, ros_user):
 
 
 def rejections(user, controller):
-    entry = user.diagnostics.get(f'cell: {controller}')
-    return 0 if entry is None else int(entry[1]['rejected'])
+    user.wait(lambda: f'cell: {controller}' in user.diagnostics, 'diagnostics')
+    return int(user.diagnostics[f'cell: {controller}'][1]['rejected'])
+
+
+def posture_at_rest(user):
+    """Where the joints are when they have been there for half a second."""
+    end = time.monotonic() + TIMEOUT
+    while True:
+        before, seen = user.q(JOINTS), len(user.stamps)
+        user.wait(lambda seen=seen: len(user.stamps) > seen + 50, '50 joint states')
+        if np.abs(user.q(JOINTS) - before).max() < 0.005:
+            return before
+        assert time.monotonic() < end, 'it does not come to rest'
 
 
 def test_state_at_rest(user):
@@ -90,14 +101,10 @@ def test_arm_and_hand_follow(user):
 
 def test_an_empty_trajectory_holds_where_it_is(user):
     far = turned(0.8)
-    user.send('fr3_arm_controller', ARM_JOINTS, [(4.0, far, np.zeros(7))])
+    user.send('fr3_arm_controller', ARM_JOINTS, [(8.0, far, np.zeros(7))])
     user.wait(lambda: user.q(ARM_JOINTS)[0] > 0.1, 'motion')
     user.publishers['fr3_arm_controller'].publish(JointTrajectory())
-    time.sleep(0.5)
-    held = user.q(JOINTS)
-    assert held[0] < 0.7
-    time.sleep(0.5)
-    np.testing.assert_allclose(user.q(JOINTS), held, atol=0.005)
+    assert posture_at_rest(user)[0] < 0.7
 
 
 def test_bad_trajectories_are_counted_and_change_nothing(user):
@@ -123,10 +130,11 @@ def test_bad_trajectories_are_counted_and_change_nothing(user):
 
 
 def test_a_rejected_trajectory_leaves_the_running_one(user):
-    goal = turned(0.3)
+    goal, before = turned(0.3), rejections(user, 'fr3_arm_controller')
     user.send('fr3_arm_controller', ARM_JOINTS, [(1.5, goal, np.zeros(7))])
     user.wait(lambda: user.q(ARM_JOINTS)[0] > 0.05, 'motion')
     user.send('fr3_arm_controller', ARM_JOINTS, [(1.0, np.full(7, np.nan))])
+    user.wait(lambda: rejections(user, 'fr3_arm_controller') > before, 'rejection')
     user.wait(lambda: abs(user.q(ARM_JOINTS)[0] - goal[0]) < 0.02, 'arrival')
 
 
@@ -135,9 +143,8 @@ def test_the_state_is_shared_with_cameras(user):
         config = SceneConfig.from_json(state.scene_json)
         assert (config.seed, config.target, config.quality) == (5, 'can', 'fast')
         first = state.read()
-        time.sleep(0.2)
+        user.wait(lambda: state.read().sim_time > first.sim_time, 'a later state')
         second = state.read()
-    assert second.sim_time > first.sim_time
     assert abs(second.stamp_ns - time.time_ns()) < 5e9
 
 

@@ -91,7 +91,7 @@ def test_an_error_in_a_step_ends_the_loop_and_is_told():
     loop.check()
     loop.start()
     with pytest.raises(RuntimeError, match='physics stopped: exploded'):
-        for _ in range(500):
+        for _ in range(6000):
             time.sleep(0.01)
             loop.check()
     loop.stop()

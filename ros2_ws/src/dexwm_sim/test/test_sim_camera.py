@@ -16,6 +16,7 @@ from dexwm_sim.sim_camera import STALE_AFTER, SimCamera, SimCameraError
 pytestmark = pytest.mark.realtime
 
 SIZE = (196, 112)
+PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ class Writer:
         )
         self._state = SharedState.create(name, cell.config.to_json(), self.qpos.size)
         self._state.write(0.0, self.stamp, self.qpos)
+        self._writes = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -59,10 +61,18 @@ class Writer:
         while not self._stop.wait(0.01):
             if not self.paused:
                 self._state.write(0.0, self.stamp, self.qpos)
+                self._writes += 1
 
     def show(self, stamp, qpos):
         self.stamp, self.qpos = stamp, qpos
-        time.sleep(0.1)
+        self.wait_written()
+
+    def wait_written(self):
+        """Until something is shared that was taken up after this call: the second write."""
+        end, later = time.monotonic() + PATIENCE, self._writes + 2
+        while self._writes < later:
+            assert time.monotonic() < end, 'nothing is shared'
+            time.sleep(0.005)
 
     def __enter__(self):
         return self
@@ -103,7 +113,7 @@ def test_a_cell_that_stands_still_and_goes_on(name, camera, cells):
         with pytest.raises(SimCameraError, match='has not moved on for'):
             camera.grab()
         writer.paused = False
-        time.sleep(0.1)
+        writer.wait_written()
         camera.grab()
 
 

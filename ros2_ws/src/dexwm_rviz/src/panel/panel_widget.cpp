@@ -66,7 +66,7 @@ PanelWidget::PanelWidget(PlannerClient & client, QWidget * parent)
   column->addWidget(makeGoalPart());
   column->addWidget(makePreviewPart());
   column->addWidget(makeQuestion());
-  column->addWidget(makeButtons());
+  column->addWidget(makePlanButtons());
   column->addWidget(costs_);
   column->addWidget(progress_);
   column->addStretch(1);
@@ -79,7 +79,10 @@ PanelWidget::PanelWidget(PlannerClient & client, QWidget * parent)
   scroll->setWidget(content);
   auto * outer = new QVBoxLayout(this);
   outer->setContentsMargins(0, 0, 0, 0);
+  outer->setSpacing(0);
   outer->addWidget(scroll);
+  // Not in there: Stop must not scroll out of sight.
+  outer->addWidget(makeStopButtons());
 
   connectClient();
   showPreview();
@@ -171,7 +174,7 @@ QWidget * PanelWidget::makeQuestion()
   return question_;
 }
 
-QWidget * PanelWidget::makeButtons()
+QWidget * PanelWidget::makePlanButtons()
 {
   task_ = named(new QComboBox, "task");
   task_->addItems({"reach", "grasp", "place"});
@@ -180,6 +183,24 @@ QWidget * PanelWidget::makeButtons()
   execute_ = button(
     tr("Execute"), "execute",
     tr("Plan from the newest picture and move, again and again until the task is done"));
+  connect(
+    task_, QOverload<int>::of(&QComboBox::currentIndexChanged), this,
+    &PanelWidget::settingsChanged);
+  connect(plan_, &QPushButton::clicked, this, [this] {request(false);});
+  connect(execute_, &QPushButton::clicked, this, [this] {request(true);});
+  auto * part = new QWidget;
+  auto * row = new QHBoxLayout(part);
+  row->setContentsMargins(0, 0, 0, 0);
+  for (QWidget * each : {static_cast<QWidget *>(task_), static_cast<QWidget *>(plan_),
+      static_cast<QWidget *>(execute_)})
+  {
+    row->addWidget(each, 1);
+  }
+  return part;
+}
+
+QWidget * PanelWidget::makeStopButtons()
+{
   stop_ = button(
     tr("Stop"), "stop", tr("Bring the robot to rest, whoever moves it, and cancel the plan"));
   recover_ = button(
@@ -188,11 +209,6 @@ QWidget * PanelWidget::makeButtons()
   stop_->setStyleSheet(
     "QPushButton {background: #c9302c; color: white; font-weight: bold; border: none;"
     " border-radius: 3px; padding: 5px;} QPushButton:pressed {background: #96231f;}");
-  connect(
-    task_, QOverload<int>::of(&QComboBox::currentIndexChanged), this,
-    &PanelWidget::settingsChanged);
-  connect(plan_, &QPushButton::clicked, this, [this] {request(false);});
-  connect(execute_, &QPushButton::clicked, this, [this] {request(true);});
   connect(stop_, &QPushButton::clicked, this, [this] {client_.stop();});
   connect(
     recover_, &QPushButton::clicked, this, [this] {
@@ -200,16 +216,10 @@ QWidget * PanelWidget::makeButtons()
       client_.recover();
     });
   auto * part = new QWidget;
-  auto * grid = new QGridLayout(part);
-  grid->setContentsMargins(0, 0, 0, 0);
-  grid->addWidget(task_, 0, 0);
-  grid->addWidget(plan_, 0, 1);
-  grid->addWidget(execute_, 0, 2);
-  grid->addWidget(recover_, 1, 0);
-  grid->addWidget(stop_, 1, 1, 1, 2);
-  for (int i = 0; i < 3; ++i) {
-    grid->setColumnStretch(i, 1);
-  }
+  auto * row = new QHBoxLayout(part);
+  row->setContentsMargins(6, 6, 6, 6);
+  row->addWidget(recover_, 1);
+  row->addWidget(stop_, 2);
   return part;
 }
 

@@ -42,7 +42,8 @@ Q_SIGNALS:
 private:
   QWidget * makeGoalPart();
   QWidget * makePreviewPart();
-  QWidget * makeButtons();
+  QWidget * makePlanButtons();
+  QWidget * makeStopButtons();
   QWidget * makeQuestion();
   void connectClient();
 

@@ -27,6 +27,8 @@ struct PlannerStatus
   PlannerState state = PlannerState::kGone;
   // Why it is so, if there is something to say.
   QString detail;
+  // What somebody should know although it keeps nothing from working.
+  QString warning{};
 };
 
 // An entry of the goal library.

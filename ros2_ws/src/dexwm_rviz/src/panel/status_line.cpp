@@ -34,12 +34,20 @@ Look lookOf(PlannerState state)
 }  // namespace
 
 StatusLine::StatusLine(QWidget * parent)
-: QWidget(parent), dot_(new QLabel), word_(new QLabel), detail_(new QLabel)
+: QWidget(parent), dot_(new QLabel), word_(new QLabel), detail_(new QLabel),
+  warning_(new QLabel)
 {
   QFont bold = font();
   bold.setBold(true);
   word_->setFont(bold);
   detail_->setWordWrap(true);
+  warning_->setObjectName("warning");
+  warning_->setWordWrap(true);
+  warning_->setTextFormat(Qt::PlainText);
+  // Readable on light and on dark ground.
+  warning_->setStyleSheet(
+    "background: rgba(224, 155, 26, 50); border: 1px solid #e09b1a; border-radius: 3px;"
+    " padding: 3px; margin-top: 3px;");
   auto * grid = new QGridLayout(this);
   grid->setContentsMargins(0, 0, 0, 0);
   grid->setVerticalSpacing(0);
@@ -47,6 +55,7 @@ StatusLine::StatusLine(QWidget * parent)
   grid->addWidget(dot_, 0, 0);
   grid->addWidget(word_, 0, 1);
   grid->addWidget(detail_, 1, 1);
+  grid->addWidget(warning_, 2, 0, 1, 2);
   show(PlannerStatus{});
 }
 
@@ -66,6 +75,8 @@ void StatusLine::show(const PlannerStatus & status)
   word_->setText(look.word);
   detail_->setText(status.detail);
   detail_->setVisible(!status.detail.isEmpty());
+  warning_->setText(status.warning);
+  warning_->setVisible(!status.warning.isEmpty());
 }
 
 }  // namespace dexwm_rviz

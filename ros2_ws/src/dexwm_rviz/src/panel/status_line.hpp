@@ -1,4 +1,4 @@
-// One line on how the planner is: a coloured dot, a word, and why.
+// How the planner is: a coloured dot, a word, why, and a warning if there is one.
 #pragma once
 
 #include <QLabel>
@@ -19,11 +19,13 @@ public:
   void show(const PlannerStatus & status);
   QString text() const {return word_->text();}
   QString detail() const {return detail_->text();}
+  QString warning() const {return warning_->text();}
 
 private:
   QLabel * dot_;
   QLabel * word_;
   QLabel * detail_;
+  QLabel * warning_;
 };
 
 }  // namespace dexwm_rviz

@@ -29,6 +29,16 @@ QString text(const std::string & value)
   return QString::fromStdString(value);
 }
 
+std::string valueOf(const diagnostic_msgs::msg::DiagnosticStatus & status, const char * key)
+{
+  for (const auto & each : status.values) {
+    if (each.key == key) {
+      return each.value;
+    }
+  }
+  return {};
+}
+
 QDateTime toDateTime(const builtin_interfaces::msg::Time & stamp)
 {
   return QDateTime::fromMSecsSinceEpoch(qint64(stamp.sec) * 1000 + stamp.nanosec / 1000000);
@@ -293,7 +303,11 @@ void RosPlannerClient::look()
 
 void RosPlannerClient::publishStatus()
 {
-  Q_EMIT statusChanged(status());
+  PlannerStatus now = status();
+  if (now.state != PlannerState::kGone) {
+    now.warning = text(warning_);
+  }
+  Q_EMIT statusChanged(now);
 }
 
 PlannerStatus RosPlannerClient::status() const
@@ -313,10 +327,10 @@ PlannerStatus RosPlannerClient::status() const
   if (moves) {
     return {PlannerState::kExecuting, reason};
   }
-  if (open_goal_ != 0 || planner_says_ == "planning") {
+  if (open_goal_ != 0 || planner_state_ == "planning") {
     return {PlannerState::kPlanning, reason};
   }
-  if (!is_well_) {
+  if (planner_state_ != "ready") {
     return {PlannerState::kNotReady, text(planner_says_)};
   }
   return {PlannerState::kReady, reason};
@@ -327,7 +341,9 @@ void RosPlannerClient::onDiagnostics(const diagnostic_msgs::msg::DiagnosticArray
   for (const auto & each : message.status) {
     if (each.name == lastPart(names_.planner) + ": plans") {
       heard_ = Clock::now();
-      is_well_ = each.level == diagnostic_msgs::msg::DiagnosticStatus::OK;
+      // Not the level: an old calibration is worth a warning, yet what can be done stays the same.
+      planner_state_ = valueOf(each, "state");
+      warning_ = valueOf(each, "warning");
       planner_says_ = each.message;
     }
   }

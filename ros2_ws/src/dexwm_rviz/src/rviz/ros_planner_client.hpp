@@ -106,8 +106,10 @@ private:
 
   // The thread's own.
   bool is_here_ = false;
-  bool is_well_ = false;
+  // State, message and warning of the planner's report.
+  std::string planner_state_;
   std::string planner_says_;
+  std::string warning_;
   Clock::time_point heard_;
   Clock::time_point camera_shown_;
   MotionState motion_;
