@@ -6,6 +6,9 @@ the picture for every candidate and puts the whole window through the predictor 
 Weights are random: their values change no time. The default is as its recipe says; the paper's
 sizes go without encoder, and on a CPU with few candidates. FLOPs are those of matrix products and
 convolutions; the utilisation is of what large products reach on the same device.
+
+Whole plans are the product's: the shipped model, the cell's boxes, start and goal of an episode of
+the simulated cell, and in grasp the dummy motion.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor
 
 from benchmarks.measurement import BenchmarkError, Goal, Measurement, Settings
+from dexwm.model.checkpoint import CheckpointError, load_checkpoint
 from dexwm.model.encoders.encoder import Encoder, EncoderError
 from dexwm.model.encoders.projected import ProjectedEncoder
 from dexwm.model.encoders.registry import build_encoder
@@ -32,15 +35,17 @@ from dexwm.planning.observation import Observation
 from dexwm.planning.planner import Planner, PlanResult
 from dexwm.planning.preset import DEFAULT_PRESET, find_preset
 from dexwm.planning.rollout import CachedRollout, NaiveRollout, Rollout
-from dexwm.robot.joints import HOME
 from dexwm.robot.model import RobotModel
 from dexwm.training.flops import count_flops, measure_peak_flops
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
+from dexwm_sim.episode_maker import EpisodeMaker
 
 SECONDS = 5.0
 CANDIDATES = 64
-_RECIPES = Path(__file__).resolve().parents[1] / 'models' / 'recipes'
+_MODELS = Path(__file__).resolve().parents[1] / 'models'
+_TASKS = ('reach', 'grasp')
+_EPISODE = 10_000
 _HORIZONS = (1, 3)
 # Candidates of the paper's sizes on a CPU, and tokens and channels of the paper's encoder.
 _FEW = {'S': 4, 'B': 2, 'L': 1, 'XL': 1}
@@ -62,7 +67,7 @@ def run(settings: Settings) -> list[Measurement]:
             paper = _paper_model(size).to(device)
             measurements += _rollouts(size, paper, count, _HORIZONS[:1], seconds)
             del paper
-    return measurements + _plans(model, device, seconds)
+    return measurements + _plans(device, seconds)
 
 
 class _Latents(Encoder):
@@ -83,7 +88,7 @@ class _Latents(Encoder):
 def _default_model() -> WorldModel:
     """The shipped default's shape, with random weights behind the encoder's public ones."""
     adapter, recipe = (
-        yaml.safe_load((_RECIPES / f'{name}.yaml').read_text())
+        yaml.safe_load((_MODELS / 'recipes' / f'{name}.yaml').read_text())
         for name in ('default_adapter', 'default')
     )
     try:
@@ -144,34 +149,55 @@ def _rollouts(
     return measurements
 
 
-def _plans(model: WorldModel, device: torch.device, seconds: float) -> list[Measurement]:
+def _plans(device: torch.device, seconds: float) -> list[Measurement]:
     """Whole plans of the default preset: time, where it goes, arithmetic."""
-    config = load_cell_config().camera
-    camera = config.intrinsics
-    random = np.random.default_rng(0)
-    start, end = random.integers(0, 256, (2, camera.height, camera.width, 3), dtype=np.uint8)
-    observation = Observation(start, HOME.copy(), camera, config.T_base_from_camera)
-    goal = PictureGoal(end)
-    robot = RobotModel.from_urdf(robot_description())
-    planner = Planner(model, robot, find_preset(DEFAULT_PRESET), device=device)
+    cell = load_cell_config()
+    try:
+        model = load_checkpoint(_MODELS / 'default', device)
+    except CheckpointError as error:
+        raise BenchmarkError(str(error)) from error
+    robot = RobotModel.from_urdf(robot_description(cell))
+    preset = find_preset(DEFAULT_PRESET)
+    planner = Planner(model, robot, preset, device=device, boxes=cell.boxes)
+    maker = EpisodeMaker(cell)
+    peak = measure_peak_flops(device, torch.float32)
+    measurements = []
+    for task in _TASKS:
+        episode = maker.make(task, _EPISODE)
+        observation = Observation(
+            episode.start_image,
+            episode.start.command,
+            cell.camera.intrinsics,
+            cell.camera.T_base_from_camera,
+        )
+        goal = PictureGoal(episode.goal.image)
 
-    def plan() -> PlanResult:
-        return planner.plan(observation, goal, seed=0)
+        def plan(
+            observation: Observation = observation, goal: PictureGoal = goal, task: str = task
+        ) -> PlanResult:
+            return planner.plan(observation, goal, task=task, seed=0)
 
+        measurements += _plan(f'plan, {DEFAULT_PRESET}, {task}', plan, seconds, peak)
+    return measurements
+
+
+def _plan(
+    name: str, plan: Callable[[], PlanResult], seconds: float, peak: float
+) -> list[Measurement]:
     plan()
     plans, limit = [plan()], time.perf_counter() + seconds
     while time.perf_counter() < limit:
         plans.append(plan())
     total = statistics.median(p.seconds['total'] for p in plans)
     flops = count_flops(plan)
-    peak = measure_peak_flops(device, torch.float32)
-    name = f'plan, {DEFAULT_PRESET}'
     shares = []
     parts = {
         'encoder': 'encoder',
-        'kinematics': 'kinematics',
+        'start': 'start, but for its kinematics and terms',
+        'kinematics': 'kinematics, gradients and start included',
         'predictor': 'predictor',
         'terms': 'cost terms, keypoint head included',
+        'optimiser': 'optimiser, but for what it has judged',
     }
     for part, label in parts.items():
         share = statistics.median(p.seconds[part] / p.seconds['total'] for p in plans)

@@ -40,8 +40,10 @@ GOALS = {
     'loader': {'cache over demand'},
     'planning': {
         'default, N 64, T 1: naive over cached',
-        'plan, hybrid',
-        'plan, hybrid, share of kinematics',
+        'plan, hybrid, reach',
+        'plan, hybrid, reach, share of kinematics, gradients and start included',
+        'plan, hybrid, grasp',
+        'plan, hybrid, grasp, share of kinematics, gradients and start included',
     },
     'replay': {'plans made again byte for byte'},
     'training': set(),

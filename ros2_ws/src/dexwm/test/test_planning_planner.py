@@ -72,13 +72,22 @@ def test_a_plan_is_complete_and_repeatable(deep, model, start, cost_at):
     np.testing.assert_allclose(plan.predicted_pixels[:, 6:], 2 * read + 0.5, atol=1e-3)
     assert plan.goal_digest == picture_goal().digest
     assert plan.checkpoint_digest == model_digest(deep)
-    assert {'encoder', 'kinematics', 'predictor', 'terms', 'total'} <= set(plan.seconds)
+    parts = {'encoder', 'start', 'optimiser', 'kinematics', 'predictor', 'terms'}
+    assert set(plan.seconds) == {*parts, 'total'}
+    assert sum(plan.seconds[part] for part in parts) <= plan.seconds['total']
     again = p.plan(observation(), picture_goal(), task='grasp', seed=5)
     np.testing.assert_array_equal(again.waypoints, plan.waypoints)
     other = p.plan(observation(), picture_goal(), task='grasp', seed=6)
     assert (other.waypoints != plan.waypoints).any()
     image = p.decode(plan.predicted_latents[0])
     assert image.shape == (8, 12, 3) and image.dtype == np.uint8
+
+
+def test_the_kinematics_of_the_start_count_as_kinematics(deep, model):
+    """A fit is little else, and this plan is little else than a fit."""
+    p = planner(deep, model, start='keypoints', optimiser='none')
+    seconds = p.plan(observation(), picture_goal(), seed=0).seconds
+    assert seconds['kinematics'] > seconds['start'] > 0
 
 
 @pytest.mark.parametrize('optimiser', ['cem', 'icem', 'mppi', 'gradient', 'random'])

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from dexwm.planning.rollout import CachedRollout, NaiveRollout, bytes_per_candidate
+from dexwm.planning.rollout import (
+    GPU_CHUNK_BYTES,
+    CachedRollout,
+    NaiveRollout,
+    bytes_per_candidate,
+    chunk_size,
+)
 
 from .tiny_world_model import tiny_world_model
 
@@ -34,3 +40,11 @@ def test_memory_of_a_candidate_grows_with_its_steps():
     one, three = (bytes_per_candidate(model, steps) for steps in (1, 3))
     # At least the latents that are kept and the 12 maps of 8x12 cells.
     assert three - one >= 2 * 4 * (6 * 6 + 12 * 8 * 12)
+
+
+def test_how_many_are_predicted_at_a_time_follows_from_the_model_alone():
+    """Also on a GPU, whose free memory would change the last bits of a plan."""
+    model = tiny_world_model()
+    expected = GPU_CHUNK_BYTES // bytes_per_candidate(model, 3)
+    assert chunk_size(model, 3, torch.device('cuda')) == expected
+    assert chunk_size(model, 3, torch.device('cpu')) < expected

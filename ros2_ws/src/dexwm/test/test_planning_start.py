@@ -12,6 +12,7 @@ from dexwm.planning.joint_actions import RIGHT_HEATMAP_KEYPOINTS, JointActions
 from dexwm.planning.optimisers.optimiser import Problem
 from dexwm.planning.start import detour_start, fit_keypoints, keypoint_start
 from dexwm.planning.target import Target
+from dexwm.planning.timing import PartTimes
 from dexwm.robot.box import Box
 from dexwm.robot.joints import ARM, HAND, HOME, robot_limits
 from dexwm.robot.kinematics import BatchedKinematics
@@ -87,7 +88,7 @@ def test_a_grasp_closes_the_fingers_where_the_tips_leave_them_open(model, action
     target = target_of(model, posture)
     found = {
         task: fit_keypoints(
-            target, actions, problem(actions, 1), task, None, generator(0), never
+            target, actions, problem(actions, 1), task, None, generator(0), never, PartTimes()
         ).numpy()
         for task in ('grasp', 'reach')
     }
@@ -105,7 +106,9 @@ def test_the_way_to_the_fit(model, actions, task):
     posture = np.array(HOME)
     posture[ARM] += [0.1, 0.3, 0.0, 0.1, 0.0, 0.2, 0.0]
     target = target_of(model, posture)
-    end = fit_keypoints(target, actions, problem(actions, 3), task, None, generator(1), never)
+    end = fit_keypoints(
+        target, actions, problem(actions, 3), task, None, generator(1), never, PartTimes()
+    )
     way = keypoint_start(end, actions, 3, task)
     torch.testing.assert_close(way[-1], end)
     detour = detour_start(end, actions, 3)
@@ -125,13 +128,14 @@ def test_a_grasp_comes_and_closes_outside_of_boxes(model, actions):
     # Its top is where the lowest of the closed hand's points is.
     top = model.keypoints(posture)[:, 2].min()
     box = Box('counter', np.array([4.0, 4.0, 1.0]), np.array([0.5, 0.0, top - 0.5]))
-    target, inside = target_of(model, posture), {}
+    target, inside, times = target_of(model, posture), {}, PartTimes()
     for name, keep_out in (('free', None), ('kept', KeepOut([box], torch.device('cpu')))):
         end = fit_keypoints(
-            target, actions, problem(actions, 3), 'grasp', keep_out, generator(0), never
+            target, actions, problem(actions, 3), 'grasp', keep_out, generator(0), never, times
         )
         way = keypoint_start(end, actions, 3, 'grasp')
         lowest = [model.keypoints(q.numpy().astype(float))[:, 2].min() for q in way]
         inside[name] = top - min(lowest)
+    assert set(times.seconds) == {'kinematics', 'terms'}
     assert inside['free'] > 0.01
     assert inside['kept'] < 0.002

@@ -1,7 +1,8 @@
 """An attempt at an episode in the simulation: the robot that plans are executed on, and its judge.
 
-There is no check of the path for collisions here, as the trajectory node has one: a hand that is
-sent into the counter is stopped by it.
+Plans pass the check that the trajectory node makes, and those that it refuses move nothing. What
+only a watch over the motion would stop is not stopped here: a hand that an object pushes aside
+may touch the counter.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dexwm.control.outcome import Outcome, PlanRefused
+from dexwm.control.plan_checks import MARGIN_ARM, MARGIN_HAND, MAX_FIRST_STEP, PlanChecker
+from dexwm.control.trajectory import JointState
 from dexwm.evaluation.closed_loop import Motion
 from dexwm.planning.goal import PictureGoal
 from dexwm.planning.grip import GRIPPING_TASKS, keep_grip
-from dexwm.planning.mpc import PlantError
+from dexwm.planning.mpc import MotionRefused, PlantError
 from dexwm.planning.observation import Observation
-from dexwm.robot.joints import robot_limits
+from dexwm.robot.collision import CollisionChecker
+from dexwm.robot.joints import ARM, HAND, JOINTS, robot_limits
 from dexwm_franka_bringup.cell_config import CellConfig
+from dexwm_franka_bringup.description import robot_description
 from dexwm_sim.cell import Cell
 from dexwm_sim.episode import Episode
 from dexwm_sim.expert import Leg, motion_duration
@@ -26,6 +32,21 @@ from dexwm_sim.render import CellRenderer
 
 REST = 1.2
 """Rest after each motion (s): longer than a criterion must hold."""
+
+# That of the trajectory node in simulation; of a check it only decides how corners are cut.
+_SPEED_SCALE = 0.5
+_ANOTHER_PLAN_MAY_DO = (Outcome.COLLISION, Outcome.LIMITS)
+
+
+def plan_checker(cell_config: CellConfig) -> PlanChecker:
+    """The trajectory node's check of plans, as it is unless its parameters say otherwise.
+
+    It takes a moment to build, and is for one thread at a time.
+    """
+    margin = np.empty(len(JOINTS))
+    margin[ARM], margin[HAND] = MARGIN_ARM, MARGIN_HAND
+    collisions = CollisionChecker.from_urdf(robot_description(cell_config), cell_config.boxes)
+    return PlanChecker(robot_limits(), margin, MAX_FIRST_STEP, collisions)
 
 
 class SimulatedAttempt:
@@ -39,9 +60,16 @@ class SimulatedAttempt:
         episode: The episode.
     """
 
-    def __init__(self, episode: Episode, cell_config: CellConfig) -> None:
-        """Builds the scene and puts it at the episode's start."""
+    def __init__(self, episode: Episode, cell_config: CellConfig, checker: PlanChecker) -> None:
+        """Builds the scene and puts it at the episode's start.
+
+        Args:
+            episode: The episode.
+            cell_config: Camera and boxes.
+            checker: What plans must pass, see `plan_checker`.
+        """
         self.episode = episode
+        self._checker = checker
         self._camera = cell_config.camera
         self._cell = Cell(episode.scene, cell=cell_config)
         self._cell.restore(episode.start)
@@ -52,6 +80,7 @@ class SimulatedAttempt:
         self._renderer = CellRenderer(self._cell.model, intrinsics.width, intrinsics.height)
         self._goal = PictureGoal(episode.goal.image)
         self._motions: list[Motion] = []
+        self._refusals: list[str] = []
         self._pictures = [self._renderer.render(self._cell.data)]
 
     @property
@@ -63,6 +92,11 @@ class SimulatedAttempt:
     def motions(self) -> list[Motion]:
         """What was done so far, as judged."""
         return self._motions
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why motions were refused."""
+        return self._refusals
 
     @property
     def pictures(self) -> list[NDArray[np.uint8]]:
@@ -82,20 +116,23 @@ class SimulatedAttempt:
         """Moves through waypoints (T, 23), rad, at the expert's speed, and rests.
 
         Raises:
-            PlantError: If they are not finite joint positions inside the robot's limits.
+            MotionRefused: If the trajectory node would refuse them for where they go.
+            PlantError: If it would refuse them otherwise.
         """
-        targets = np.array(waypoints, dtype=np.float64)
-        if targets.ndim != 2 or targets.shape[1] != len(self._limits.names) or not len(targets):
-            raise PlantError(f'{what}: expected waypoints (T, 23), got shape {targets.shape}')
-        if not np.isfinite(targets).all():
-            raise PlantError(f'{what}: a waypoint is not finite')
-        if np.abs(targets - self._limits.clamp(targets)).max() > 1e-6:
-            raise PlantError(f"{what}: a waypoint is outside the robot's joint limits")
-        if self.episode.task in GRIPPING_TASKS:
-            measured = self._cell.joint_positions()
-            targets = keep_grip(targets, self._follower.command, measured, self._limits)
-        legs, start = [], self._follower.command
-        for target in targets:
+        targets = np.asarray(waypoints, dtype=np.float64)
+        start = self._follower.command
+        try:
+            if self.episode.task in GRIPPING_TASKS:
+                targets = keep_grip(targets, start, self._cell.joint_positions(), self._limits)
+            checked = self._checker.waypoints(JOINTS, targets, np.zeros(len(targets)))
+            self._checker.motion(JointState.at_rest(start), checked, _SPEED_SCALE)
+        except PlanRefused as refusal:
+            reason = f'{what}: {refusal}'
+            self._refusals.append(reason)
+            error = MotionRefused if refusal.code in _ANOTHER_PLAN_MAY_DO else PlantError
+            raise error(reason) from refusal
+        legs = []
+        for target in checked.positions:
             legs.append(Leg(what, target, motion_duration(start, target, self._limits)))
             start = target
         self.follow(tuple(legs), what)

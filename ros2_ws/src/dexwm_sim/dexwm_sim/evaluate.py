@@ -25,8 +25,9 @@ from rich.console import Console
 
 from dexwm.evaluation.attempt_strip import attempt_strip
 from dexwm.evaluation.closed_loop import Method, PlanningMethod, Trial, attempt_episode
+from dexwm.evaluation.code_version import code_version
 from dexwm.evaluation.errors import EvaluationError
-from dexwm.evaluation.success_table import SuccessTable
+from dexwm.evaluation.success_table import UNKNOWN_CODE, SuccessTable
 from dexwm.evaluation.trial_log import TrialLog
 from dexwm.model.checkpoint import CheckpointError, load_checkpoint
 from dexwm.planning.closing import ClosingRule
@@ -35,7 +36,7 @@ from dexwm.planning.preset import PRESETS, PresetError, parse_preset
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
-from dexwm_sim.attempt import SimulatedAttempt
+from dexwm_sim.attempt import SimulatedAttempt, plan_checker
 from dexwm_sim.episode_maker import EpisodeError, EpisodeMaker
 from dexwm_sim.expert_method import ExpertMethod
 from dexwm_sim.render import RenderError
@@ -116,6 +117,8 @@ class Evaluator:
         self._methods = {method.name: method for method in methods}
         self._cell_config = load_cell_config()
         self._maker = EpisodeMaker(self._cell_config, quality)
+        self._checker = plan_checker(self._cell_config)
+        self._code = code_version()
         self._log = TrialLog(folder / TRIALS)
 
     def attempt(self, seed: int, names: Sequence[str]) -> list[Trial]:
@@ -127,15 +130,24 @@ class Evaluator:
         episode = self._maker.make(self._task, seed)
         trials = []
         for name in names:
-            plans: list[PlanResult] = []
             method = self._methods[name]
-            with SimulatedAttempt(episode, self._cell_config) as attempt:
-                trial = attempt_episode(attempt, method, self._task, seed, plans.append)
-                self._draw(attempt, method, seed, plans)
+            with SimulatedAttempt(episode, self._cell_config, self._checker) as attempt:
+                trial = self._attempt(attempt, method, seed)
             # The picture first: a trial in the log is one that has everything.
             self._log.append(trial)
             trials.append(trial)
         return trials
+
+    def _attempt(self, attempt: SimulatedAttempt, method: Method, seed: int) -> Trial:
+        # By the motions before it: the plan that replaces a refused one takes its place.
+        plans: dict[int, PlanResult] = {}
+
+        def take(plan: PlanResult) -> None:
+            plans[len(attempt.motions)] = plan
+
+        trial = attempt_episode(attempt, method, self._task, seed, take, self._code)
+        self._draw(attempt, method, seed, list(plans.values()))
+        return trial
 
     def _draw(
         self, attempt: SimulatedAttempt, method: Method, seed: int, plans: Sequence[PlanResult]
@@ -172,6 +184,8 @@ def evaluate(
 ) -> SuccessTable:
     """Lets every method attempt every episode, those that it attempted already excepted.
 
+    A seed of which no episode can be made is named at the end, and does not count.
+
     Args:
         task: One of ``TASKS``.
         seeds: Seeds of the episodes.
@@ -182,8 +196,7 @@ def evaluate(
 
     Raises:
         EvaluationError: If the arguments make no evaluation, or the folder has trials with other
-            settings.
-        EpisodeError: If a seed has no episode.
+            settings, or none of the seeds has an episode.
         PresetError: If a method is not known.
         CheckpointError: If the model cannot be loaded.
     """
@@ -199,7 +212,15 @@ def evaluate(
     console.print(
         f'{task}: {count} of {len(methods)} x {len(seeds)} attempts to make, into {folder}'
     )
-    for trials in _trials(task, folder, settings, methods, pending, workers):
+    if pending:
+        _warn_of_other_code(log.read(), task, methods, seeds, console)
+    without_episode: dict[int, str] = {}
+    for seed, trials in _trials(task, folder, settings, methods, pending, workers):
+        if isinstance(trials, EpisodeError):
+            without_episode[seed] = str(trials)
+            count -= len(pending[seed])
+            console.print(f'{seed}: {trials}; {count} left')
+            continue
         for trial in trials:
             count -= 1
             console.print(f'{_line(trial)}; {count} left')
@@ -216,10 +237,30 @@ def evaluate(
             'closing_rule': settings.closing,
             'methods': {method.name: method.digest for method in methods},
         },
+        dict(sorted(without_episode.items())),
     )
     table.save(folder / 'table.json')
     (folder / 'table.md').write_text(table.to_markdown())
     return table
+
+
+def _warn_of_other_code(
+    trials: Sequence[Trial],
+    task: str,
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    console: Console,
+) -> None:
+    """Says so where the table to come will have trials of other code beside those to come."""
+    names, here = {method.name for method in methods}, code_version()
+    counted = [t for t in trials if t.task == task and t.method in names and t.seed in set(seeds)]
+    others = sorted({t.code or UNKNOWN_CODE for t in counted if t.code != here})
+    if others:
+        console.print(
+            f'warning: {sum(t.code != here for t in counted)} attempts here were made by '
+            f'{"; ".join(others)}, the others will be by {here}. If that makes a difference, give '
+            'another folder (--out)'
+        )
 
 
 def _trials(
@@ -229,12 +270,15 @@ def _trials(
     methods: Sequence[Method],
     pending: Mapping[int, Sequence[str]],
     workers: int,
-) -> Iterator[list[Trial]]:
-    """Yields the trials of each seed when they are done."""
+) -> Iterator[tuple[int, list[Trial] | EpisodeError]]:
+    """Yields each seed and its trials when they are done, or why it has no episode."""
     if workers == 1:
         evaluator = Evaluator(task, folder, methods)
         for seed, names in pending.items():
-            yield evaluator.attempt(seed, names)
+            try:
+                yield seed, evaluator.attempt(seed, names)
+            except EpisodeError as error:
+                yield seed, error
         return
     # Processes of their own: forked ones would share what OpenGL keeps.
     executor = ProcessPoolExecutor(
@@ -244,16 +288,23 @@ def _trials(
         initargs=(task, folder, settings),
     )
     try:
-        futures = [executor.submit(_attempt, seed, names) for seed, names in pending.items()]
+        futures = {executor.submit(_attempt, seed, names): seed for seed, names in pending.items()}
         for future in as_completed(futures):
-            yield future.result()
+            try:
+                yield futures[future], future.result()
+            except EpisodeError as error:
+                yield futures[future], error
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _line(trial: Trial) -> str:
     verdict = 'strict' if trial.strict_success else 'yes' if trial.success else 'no'
-    time = f', {trial.seconds:.0f} s' + (f', {trial.failure}' if trial.failure else '')
+    time = f', {trial.seconds:.0f} s'
+    if trial.refusals:
+        time += f', {len(trial.refusals)} refused'
+    if trial.failure:
+        time += f', {trial.failure}'
     return f'{trial.seed} {trial.method}: {verdict}, {100 * trial.measure:.1f} cm{time}'
 
 
@@ -300,7 +351,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table = evaluate(options.task, seeds, settings, folder, options.workers, console)
     except (
         EvaluationError,
-        EpisodeError,
         PresetError,
         CheckpointError,
         RenderError,

@@ -1,5 +1,7 @@
 """Closed loop in the simulated cell, with a tiny world model that knows nothing."""
 
+from io import StringIO
+
 import cv2
 import numpy as np
 import pytest
@@ -7,20 +9,21 @@ import torch
 from rich.console import Console
 
 from dexwm.evaluation.closed_loop import PlanningMethod
+from dexwm.evaluation.code_version import code_version
 from dexwm.evaluation.errors import EvaluationError
 from dexwm.evaluation.trial_log import TrialLog
 from dexwm.model.encoders.encoder import Encoder
 from dexwm.model.world_model import WorldModel, WorldModelConfig
 from dexwm.planning.closing import ClosingRule
-from dexwm.planning.mpc import PlantError
+from dexwm.planning.mpc import MotionRefused, PlantError
 from dexwm.planning.planner import Planner
 from dexwm.planning.preset import Preset, PresetError
 from dexwm.robot.joints import ARM, HAND, HOME
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
-from dexwm_sim.attempt import SimulatedAttempt
-from dexwm_sim.episode_maker import EpisodeMaker
+from dexwm_sim.attempt import SimulatedAttempt, plan_checker
+from dexwm_sim.episode_maker import EpisodeError, EpisodeMaker
 from dexwm_sim.evaluate import TRIALS, Evaluator, MethodSettings, evaluate, main
 from dexwm_sim.expert_method import ExpertMethod
 
@@ -69,8 +72,14 @@ def method():
     return PlanningMethod(planner, ClosingRule(height=0.05))
 
 
+INTO_COUNTER = HOME.copy()
+INTO_COUNTER[ARM] += [0.0, 0.9, 0.0, 0.4, 0.0, 0.0, 0.0]
+
+CHECKER = plan_checker(load_cell_config())
+
+
 def start(episode):
-    return SimulatedAttempt(episode, load_cell_config())
+    return SimulatedAttempt(episode, load_cell_config(), CHECKER)
 
 
 def test_the_planner_sees_the_start_and_where_the_joints_are(grasp):
@@ -109,17 +118,28 @@ def test_execute_ends_where_it_was_sent_at_rest(grasp):
 
 
 @pytest.mark.parametrize(
-    ('waypoints', 'reason'),
+    ('waypoints', 'reason', 'another_may_do'),
     [
-        (HOME, 'expected waypoints'),
-        (np.zeros((0, 23)), 'expected waypoints'),
-        (np.full((1, 23), np.nan), 'not finite'),
-        (np.full((1, 23), 9.0), 'outside'),
+        (HOME, 'INVALID_PLAN: waypoint 0 has 1 positions', False),
+        (np.zeros((0, 23)), 'INVALID_PLAN: the plan has no waypoints', False),
+        (np.full((1, 23), np.nan), 'INVALID_PLAN: .*is nan', False),
+        (np.full((1, 23), 9.0), 'LIMITS: waypoint 0 is out of reach', True),
+        (INTO_COUNTER[None], 'COLLISION: .*counter', True),
     ],
 )
-def test_bad_waypoints_are_refused(grasp, waypoints, reason):
-    with start(grasp) as attempt, pytest.raises(PlantError, match=reason):
-        attempt.execute(waypoints, 'nowhere')
+def test_what_the_trajectory_node_would_refuse_moves_nothing(
+    grasp, waypoints, reason, another_may_do
+):
+    with start(grasp) as attempt:
+        before = attempt.observe().joint_positions
+        with pytest.raises(PlantError, match=f'nowhere: {reason}') as refused:
+            attempt.execute(waypoints, 'nowhere')
+        assert isinstance(refused.value, MotionRefused) == another_may_do
+        assert attempt.refusals == [str(refused.value)]
+        assert attempt.motions == [] and len(attempt.pictures) == 1
+        np.testing.assert_array_equal(attempt.observe().joint_positions, before)
+        attempt.execute(HOME[None], 'home')
+        assert len(attempt.motions) == len(attempt.refusals) == 1
 
 
 def test_place_keeps_its_grip_while_the_planner_says_stay(place):
@@ -145,6 +165,7 @@ def test_same_seed_same_trial_and_all_is_kept(tmp_path, method):
     assert one.last_costs == two.last_costs
     assert one.end == two.end
     # Two plans, then the closing rule's two motions, unless it could not lift from there.
+    assert one.refusals == () and one.code == code_version()
     assert len(one.motions) == 4 - bool(one.failure)
     assert len(one.plan_seconds) == 2
     assert one.unaided == any(motion.success for motion in one.motions[:2])
@@ -159,6 +180,7 @@ def test_finished_trials_are_not_made_again(tmp_path):
     expert = MethodSettings(('expert',), tmp_path)
     table = evaluate('reach', [10_000], expert, tmp_path, 1, console)
     assert table.rows[0].strict_success.value == 1
+    assert table.code == {code_version(): 1}
     trials = tmp_path / TRIALS
     picture = tmp_path / 'pictures' / 'expert' / '10000.jpg'
     before = trials.read_bytes()
@@ -168,6 +190,40 @@ def test_finished_trials_are_not_made_again(tmp_path):
     assert trials.read_bytes() == before
     assert not picture.exists()
     assert '| expert (n=1) |' in (tmp_path / 'table.md').read_text()
+
+
+def test_trials_of_other_code_are_told_from_those_to_come(tmp_path):
+    expert = MethodSettings(('expert',), tmp_path)
+    evaluate('reach', [10_000], expert, tmp_path, 1, Console(quiet=True))
+    trials = tmp_path / TRIALS
+    trials.write_text(trials.read_text().replace(code_version(), 'dexwm 0, commit abc'))
+    said = StringIO()
+    table = evaluate('reach', [10_000, 10_001], expert, tmp_path, 1, Console(file=said, width=999))
+    assert 'warning: 1 attempts here were made by dexwm 0, commit abc, the' in said.getvalue()
+    assert table.code == {'dexwm 0, commit abc': 1, code_version(): 1}
+    said = StringIO()
+    evaluate('reach', [10_000, 10_001], expert, tmp_path, 1, Console(file=said, width=999))
+    assert 'warning' not in said.getvalue()
+
+
+def test_a_seed_without_an_episode_does_not_end_the_others(tmp_path, monkeypatch):
+    make = EpisodeMaker.make
+
+    def fail_at_one(self, task, seed):
+        if seed == 10_001:
+            raise EpisodeError('the expert fails')
+        return make(self, task, seed)
+
+    monkeypatch.setattr(EpisodeMaker, 'make', fail_at_one)
+    expert = MethodSettings(('expert',), tmp_path)
+    said = StringIO()
+    table = evaluate('reach', [10_001, 10_000], expert, tmp_path, 1, Console(file=said, width=999))
+    assert table.rows[0].episodes == 1
+    assert table.without_episode == {10_001: 'the expert fails'}
+    assert '0 left' in said.getvalue().splitlines()[-1]
+    assert '10001 (the expert fails)' in (tmp_path / 'table.md').read_text()
+    with pytest.raises(EvaluationError, match='no episode of these seeds: 10001'):
+        evaluate('reach', [10_001], expert, tmp_path, 1, Console(quiet=True))
 
 
 def test_bad_requests_are_refused(tmp_path, capsys):

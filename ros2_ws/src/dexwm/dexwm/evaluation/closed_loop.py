@@ -55,6 +55,11 @@ class Attempt(Plant, Protocol):
         ...
 
     @property
+    def refusals(self) -> Sequence[str]:
+        """Why motions were refused; the robot did not move for them."""
+        ...
+
+    @property
     def pictures(self) -> Sequence[NDArray[np.uint8]]:
         """What the camera saw (H, W, 3), RGB: at the start, and after each motion."""
         ...
@@ -154,12 +159,14 @@ class Trial:
         start: Other distances at the start, by name (m).
         end: The same at the end.
         motions: What was done.
-        plan_seconds: How long each plan took (s).
+        plan_seconds: How long each plan took (s), refused ones included.
         first_costs: Best cost after the first iteration of each plan.
         last_costs: Best cost of each plan.
         seconds: How long the whole attempt took (s).
         failure: Why the method stopped early; empty if it did not. What was reached until then
             is judged all the same.
+        refusals: Why motions were refused. None in a trial from before motions were checked.
+        code: What made the trial, see ``code_version``; empty in one from before that was kept.
     """
 
     task: str
@@ -178,6 +185,8 @@ class Trial:
     last_costs: tuple[float, ...]
     seconds: float
     failure: str
+    refusals: tuple[str, ...] | None = None
+    code: str = ''
 
 
 def attempt_episode(
@@ -186,6 +195,7 @@ def attempt_episode(
     task: str,
     seed: int,
     on_plan: Callable[[PlanResult], None] | None = None,
+    code: str = '',
 ) -> Trial:
     """Lets a method attempt an episode.
 
@@ -196,13 +206,18 @@ def attempt_episode(
         seed: Seed of the episode, which is the seed of the method's choices too, so that all
             methods have the same.
         on_plan: Told of each plan before it is executed.
+        code: What makes the trial, for the record.
     """
     begin = time.perf_counter()
     start = dict(attempt.distances())
     plans: list[PlanResult] = []
+    planned = 0
 
     def take(plan: PlanResult) -> None:
+        nonlocal planned
         plans.append(plan)
+        # The next motion is this plan's, unless it is refused.
+        planned = len(attempt.motions) + 1
         if on_plan is not None:
             on_plan(plan)
 
@@ -214,8 +229,8 @@ def attempt_episode(
         if not attempt.motions:
             attempt.rest()
     motions = tuple(attempt.motions)
-    # Each plan is one motion; what follows the last one is the closing rule's.
-    planned = motions[: len(plans)] if plans else motions
+    # What follows the last plan's motion is the closing rule's.
+    unaided = motions[:planned] if plans else motions
     return Trial(
         task=task,
         method=method.name,
@@ -223,7 +238,7 @@ def attempt_episode(
         seed=seed,
         success=any(motion.success for motion in motions),
         strict_success=any(motion.strict_success for motion in motions),
-        unaided=any(motion.success for motion in planned),
+        unaided=any(motion.success for motion in unaided),
         measure=motions[-1].measure,
         start=start,
         end=dict(attempt.distances()),
@@ -233,4 +248,6 @@ def attempt_episode(
         last_costs=tuple(plan.costs[-1] for plan in plans if plan.costs),
         seconds=time.perf_counter() - begin,
         failure=failure,
+        refusals=tuple(attempt.refusals),
+        code=code,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from dexwm.evaluation.bootstrap import Estimate, ratio_of_sums
 from dexwm.evaluation.closed_loop import Trial
 from dexwm.evaluation.errors import EvaluationError
 from dexwm.evaluation.json_file import write_json
-from dexwm.evaluation.proportion import wilson
+from dexwm.evaluation.proportion import paired_difference, wilson
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+UNKNOWN_CODE = 'an earlier version'
+"""What the code of a trial is called that was made before it was recorded."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,13 @@ class MethodRow:
         measure: Mean of what the criteria look at, at the end (m).
         start: Mean of each other distance at the start (m).
         end: The same at the end.
-        plan_seconds: Mean time of a plan (s); NaN for a method that does not plan.
+        plan_seconds: Median time of all plans (s), as a busy machine makes some plans very long;
+            NaN for a method that does not plan.
         ahead: Success rate minus that of the reference in the same episodes; NaN for the
             reference itself.
         strict_ahead: The same of the stricter criterion.
         failures: How many attempts stopped early.
+        refused: How many motions were refused; None where nothing was known of that in an attempt.
     """
 
     method: str
@@ -48,10 +55,11 @@ class MethodRow:
     measure: Estimate
     start: dict[str, Estimate]
     end: dict[str, Estimate]
-    plan_seconds: Estimate
+    plan_seconds: float
     ahead: Estimate
     strict_ahead: Estimate
     failures: int
+    refused: int | None
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,16 @@ class SuccessTable:
         reference: The method that others are compared with.
         settings: Everything else that the figures depend on.
         rows: One for each method, in the order in which they were asked for.
+        code: How many of their trials come from which code, see ``code_version``.
+        without_episode: Seeds of which there is no episode, with the reason. They don't count.
     """
 
     task: str
     reference: str
     settings: dict[str, Any]
     rows: tuple[MethodRow, ...]
+    code: dict[str, int]
+    without_episode: dict[int, str]
 
     @classmethod
     def of(
@@ -79,6 +91,7 @@ class SuccessTable:
         seeds: Sequence[int],
         reference: str,
         settings: dict[str, Any],
+        without_episode: Mapping[int, str] | None = None,
     ) -> SuccessTable:
         """Adds up trials.
 
@@ -89,15 +102,21 @@ class SuccessTable:
             seeds: Of the episodes.
             reference: The method that others are compared with.
             settings: For the record.
+            without_episode: Which of the seeds have no episode, with the reason.
 
         Raises:
             EvaluationError: If a method was not tried on exactly these seeds, once each: rates
-                of different episodes can't be compared.
+                of different episodes can't be compared. Likewise if there is no episode at all.
         """
-        by_method = {name: _in_order(task, name, trials, seeds) for name in dict.fromkeys(methods)}
+        without = dict(without_episode or {})
+        there = [seed for seed in seeds if seed not in without]
+        if not there:
+            raise EvaluationError(f'there is no episode of these seeds: {_reasons(without)}')
+        by_method = {name: _in_order(task, name, trials, there) for name in dict.fromkeys(methods)}
         base = by_method.get(reference)
         rows = tuple(_row(name, own, base) for name, own in by_method.items())
-        return cls(task, reference, settings, rows)
+        code = Counter(trial.code for own in by_method.values() for trial in own)
+        return cls(task, reference, settings, rows, dict(code), without)
 
     def save(self, path: Path) -> None:
         """Writes JSON, whole or not at all; what is not a number becomes null."""
@@ -105,9 +124,13 @@ class SuccessTable:
         write_json(path, content)
 
     def to_markdown(self) -> str:
-        """Returns a table: rates in %, distances in cm, 95 % intervals in brackets."""
+        """Returns a table: rates in %, distances in cm, 95 % intervals in brackets.
+
+        Below it: the code that its trials come from, and what did not count.
+        """
         names = [name for row in self.rows[:1] for name in row.end]
         aided = any(row.unaided != row.success for row in self.rows)
+        refused = any(row.refused for row in self.rows)
         header = [
             self.task,
             'success %',
@@ -115,10 +138,11 @@ class SuccessTable:
             'strict %',
             'measure cm',
             *(f'{name} cm, start to end' for name in names),
-            's/plan',
+            's/plan, median',
             f'points over {self.reference}',
             f'strict points over {self.reference}',
             'stopped early',
+            *(['plans refused'] if refused else []),
         ]
         lines = [header, ['---', *['---:'] * (len(header) - 1)]]
         for row in self.rows:
@@ -133,13 +157,26 @@ class SuccessTable:
                         f'{100 * row.start[name].value:.1f} to {100 * row.end[name].value:.1f}'
                         for name in names
                     ),
-                    _cell(row.plan_seconds, 1, 1, interval=False),
+                    '-' if math.isnan(row.plan_seconds) else f'{row.plan_seconds:.1f}',
                     _cell(row.ahead, 100, 0),
                     _cell(row.strict_ahead, 100, 0),
                     str(row.failures),
+                    *(['-' if row.refused is None else str(row.refused)] if refused else []),
                 ]
             )
-        return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+        table = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+        return f'{table}\n{self._footer()}'
+
+    def _footer(self) -> str:
+        code = '; '.join(f'{count} by {name or UNKNOWN_CODE}' for name, count in self.code.items())
+        footer = f'Trials: {code}.\n'
+        if self.without_episode:
+            footer += f'Seeds without an episode do not count: {_reasons(self.without_episode)}.\n'
+        return footer
+
+
+def _reasons(without_episode: Mapping[int, str]) -> str:
+    return '; '.join(f'{seed} ({reason})' for seed, reason in without_episode.items())
 
 
 def _in_order(
@@ -157,7 +194,10 @@ def _in_order(
 
 
 def _row(method: str, trials: list[Trial], base: list[Trial] | None) -> MethodRow:
-    compared = base is not None and base is not trials
+    compared = trials if base is not None and base is not trials else []
+    others = base if base is not None and compared else []
+    plan_seconds = [seconds for t in trials for seconds in t.plan_seconds]
+    refusals = [t.refusals for t in trials]
     return MethodRow(
         method=method,
         episodes=len(trials),
@@ -167,23 +207,14 @@ def _row(method: str, trials: list[Trial], base: list[Trial] | None) -> MethodRo
         measure=_mean([t.measure for t in trials]),
         start={name: _mean([t.start[name] for t in trials]) for name in trials[0].start},
         end={name: _mean([t.end[name] for t in trials]) for name in trials[0].end},
-        plan_seconds=_mean([_average(t.plan_seconds) for t in trials if t.plan_seconds]),
-        ahead=_mean(
-            [float(t.success) - b.success for t, b in zip(trials, base, strict=True)]
-            if base is not None and compared
-            else []
-        ),
-        strict_ahead=_mean(
-            [float(t.strict_success) - b.strict_success for t, b in zip(trials, base, strict=True)]
-            if base is not None and compared
-            else []
+        plan_seconds=statistics.median(plan_seconds) if plan_seconds else math.nan,
+        ahead=paired_difference([t.success for t in compared], [t.success for t in others]),
+        strict_ahead=paired_difference(
+            [t.strict_success for t in compared], [t.strict_success for t in others]
         ),
         failures=sum(bool(t.failure) for t in trials),
+        refused=None if None in refusals else sum(len(each or ()) for each in refusals),
     )
-
-
-def _average(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _mean(values: Sequence[float]) -> Estimate:
@@ -192,10 +223,10 @@ def _mean(values: Sequence[float]) -> Estimate:
     return ratio_of_sums(array, np.ones(len(array)), np.arange(len(array)), len(array))
 
 
-def _cell(estimate: Estimate, scale: float, digits: int, *, interval: bool = True) -> str:
+def _cell(estimate: Estimate, scale: float, digits: int) -> str:
     if math.isnan(estimate.value):
         return '-'
     text = f'{scale * estimate.value:.{digits}f}'
-    if not interval or math.isnan(estimate.low):
+    if math.isnan(estimate.low):
         return text
     return f'{text} [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]'

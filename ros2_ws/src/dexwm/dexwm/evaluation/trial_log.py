@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 
 from dexwm.evaluation.closed_loop import Method, Motion, Trial
@@ -39,7 +39,8 @@ class TrialLog:
     def read(self) -> list[Trial]:
         """Returns all trials, in the order in which they ended.
 
-        Lines that were cut off are left out.
+        Lines that were cut off are left out. Trials from before refusals and code were kept have
+        neither.
 
         Raises:
             EvaluationError: If a whole line is no trial.
@@ -47,18 +48,21 @@ class TrialLog:
         if not self.path.exists():
             return []
         names = {field.name for field in fields(Trial)}
+        needed = {field.name for field in fields(Trial) if field.default is MISSING}
         trials = []
         for number, line in enumerate(self.path.read_text().splitlines(), 1):
             try:
                 values = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if not isinstance(values, dict) or set(values) != names:
+            if not isinstance(values, dict) or not needed <= set(values) <= names:
                 raise EvaluationError(
                     f'line {number} of {self.path} is no trial of this version: move the file away'
                 )
             for name in ('plan_seconds', 'first_costs', 'last_costs'):
                 values[name] = tuple(values[name])
+            if values.get('refusals') is not None:
+                values['refusals'] = tuple(values['refusals'])
             values['motions'] = tuple(Motion(**motion) for motion in values['motions'])
             trials.append(Trial(**values))
         return trials

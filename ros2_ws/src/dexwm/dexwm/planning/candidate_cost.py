@@ -9,15 +9,11 @@ from dexwm.planning.cost import Candidates, WeightedCost
 from dexwm.planning.joint_actions import JointActions
 from dexwm.planning.optimisers.optimiser import Interrupted, ShouldStop
 from dexwm.planning.rollout import Rollout
-from dexwm.planning.timing import timed
+from dexwm.planning.timing import PartTimes
 
 
 class CandidateCost:
-    """What an optimiser minimises.
-
-    Attributes:
-        seconds: time spent so far by part: 'kinematics', 'predictor', 'terms'.
-    """
+    """What an optimiser minimises."""
 
     def __init__(
         self,
@@ -26,6 +22,7 @@ class CandidateCost:
         cost: WeightedCost,
         chunk: int,
         should_stop: ShouldStop,
+        times: PartTimes,
     ) -> None:
         """Puts the parts together.
 
@@ -35,10 +32,10 @@ class CandidateCost:
             cost: the terms.
             chunk: candidates at a time.
             should_stop: asked between chunks.
+            times: counts 'kinematics', 'predictor', both with their gradients, and 'terms'.
         """
         self._actions, self._rollout, self._cost = actions, rollout, cost
-        self._chunk, self._should_stop = chunk, should_stop
-        self.seconds: dict[str, float] = {}
+        self._chunk, self._should_stop, self._times = chunk, should_stop, times
 
     def __call__(self, joints: Tensor) -> Tensor:
         """Costs (N,) of joints (N, T, 23), differentiable.
@@ -51,22 +48,23 @@ class CandidateCost:
             if i and self._should_stop():
                 raise Interrupted
             candidates = self.candidates(part)
-            with timed(self.seconds, 'terms'):
+            with self._times.part('terms'):
                 costs.append(self._cost(candidates))
         return torch.cat(costs)
 
     def parts(self, joints: Tensor) -> dict[str, float]:
         """The weighted terms of one sequence (T, 23), by name."""
-        parts = self._cost.parts(self.candidates(joints[None]))
+        candidates = self.candidates(joints[None])
+        with self._times.part('terms'):
+            parts = self._cost.parts(candidates)
         return {name: float(value[0]) for name, value in parts.items()}
 
     def candidates(self, joints: Tensor) -> Candidates:
         """What the terms look at, of joints (N, T, 23)."""
-        with timed(self.seconds, 'kinematics'):
-            keypoints = self._actions.keypoints(joints)
-            told = None if self._rollout is None else self._actions.conditioning(keypoints)
+        keypoints = self._times.both_ways('kinematics', self._actions.keypoints, joints)
         latents = None
-        if self._rollout is not None and told is not None:
-            with timed(self.seconds, 'predictor'):
-                latents = self._rollout(told)
+        if self._rollout is not None:
+            with self._times.part('kinematics'):
+                told = self._actions.conditioning(keypoints)
+            latents = self._times.both_ways('predictor', self._rollout, told)
         return Candidates(self._actions.start, joints, keypoints, latents)

@@ -36,7 +36,7 @@ from dexwm.planning.preset import Preset
 from dexwm.planning.rollout import CachedRollout, chunk_size
 from dexwm.planning.start import detour_start, dummy_start, fit_keypoints, keypoint_start
 from dexwm.planning.target import Target, make_target
-from dexwm.planning.timing import timed
+from dexwm.planning.timing import PartTimes
 from dexwm.robot.box import Box
 from dexwm.robot.joints import ARM, HAND, JOINTS, JointLimits, robot_limits
 from dexwm.robot.kinematics import BatchedKinematics
@@ -62,7 +62,10 @@ class PlanResult:
         terms: the terms of the plan's cost, weighted, by name.
         outcome: 'done'; 'budget': the best until the time was up; 'cancelled': the best until
             then, or the observed posture where nothing was judged.
-        seconds: 'total', and of it 'encoder', 'start', 'kinematics', 'predictor', 'terms'.
+        seconds: 'total', and its parts, which add up to it but for little: 'encoder', 'start',
+            'optimiser', 'kinematics', 'predictor', 'terms'. The last three count as themselves
+            wherever they are computed, in the start's own fit too, and not to 'start' and
+            'optimiser'.
         seed: of the randomness.
         replan: number of the plan within its task, from 0.
         checkpoint_digest: SHA-256 of the model's configuration and weights.
@@ -192,7 +195,7 @@ class Planner:
 
         if seed < 0 or replan < 0:
             raise PlanningError(f'seed and replan must not be negative, got {seed} and {replan}')
-        seconds: dict[str, float] = {}
+        times = PartTimes()
         image = observation.image
         preprocess = ResizeAndCrop.to_cover(
             image.shape[1], image.shape[0], *self.model.encoder.image_size
@@ -200,7 +203,7 @@ class Planner:
         intrinsics = preprocess.apply_to_intrinsics(observation.intrinsics)
         options = self.model.config.action
         actions = JointActions(self._kinematics, options, observation, intrinsics)
-        with timed(seconds, 'encoder'):
+        with times.part('encoder'):
             seen = torch.from_numpy(preprocess.apply(image))[None].to(self.device)
             latents = self.model.encode(seen)
             target = make_target(goal, self.model, actions, image, preprocess, latents[0])
@@ -208,20 +211,22 @@ class Planner:
         rollout = None
         if cost.needs_latents:
             none = latents.new_zeros(0, options.dim)
-            rollout = CachedRollout(self.model, latents, none)
+            with times.part('predictor'):
+                rollout = CachedRollout(self.model, latents, none)
 
         horizon = self.preset.horizon_at(replan)
         chunk = chunk_size(self.model, horizon, self.device)
-        judge = CandidateCost(actions, rollout, cost, chunk, stop)
+        judge = CandidateCost(actions, rollout, cost, chunk, stop, times)
         generator = torch.Generator(self.device)
         generator.manual_seed(int(np.random.SeedSequence([seed, replan]).generate_state(1)[0]))
-        with timed(seconds, 'start'):
+        with times.part('start'):
             problem = self._problem(
-                judge, target, actions, task, replan, previous, generator, stop
+                judge, target, actions, task, replan, previous, generator, stop, times
             )
-        solution = build_optimiser(self.preset).optimise(
-            problem, generator, on_iteration or (lambda _: None), stop
-        )
+        with times.part('optimiser'):
+            solution = build_optimiser(self.preset).optimise(
+                problem, generator, on_iteration or (lambda _: None), stop
+            )
         judged = bool(np.isfinite(solution.cost))
         if not judged and outcome == 'budget':
             raise PlanningError(
@@ -234,8 +239,7 @@ class Planner:
         terms = judge.parts(joints) if judged else {}
         pixels = self._pixels(found.latents, found.keypoints_base, actions)
         to_camera = np.asarray(np.linalg.inv(preprocess.matrix), np.float64)
-        seconds.update(judge.seconds)
-        seconds['total'] = time.perf_counter() - begin
+        seconds = {**times.seconds, 'total': time.perf_counter() - begin}
         return PlanResult(
             waypoints=self.limits.clamp(joints.cpu().numpy()),
             task=task,
@@ -314,6 +318,7 @@ class Planner:
         previous: PlanResult | None,
         generator: torch.Generator,
         stop: Callable[[], bool],
+        times: PartTimes,
     ) -> Problem:
         """Where to look: the first mean and sigma."""
         preset = self.preset
@@ -323,7 +328,9 @@ class Planner:
         left = None if previous is None else previous.waypoints[preset.executed :]
         if preset.start in ('keypoints', 'detour'):
             around = Problem(judge, mean, sigma, self._lower, self._upper)
-            posture = fit_keypoints(target, actions, around, task, self._keep_out, generator, stop)
+            posture = fit_keypoints(
+                target, actions, around, task, self._keep_out, generator, stop, times
+            )
             if preset.start == 'keypoints':
                 mean = keypoint_start(posture, actions, horizon, task)
                 sigma = sigma * preset.start_sigma

@@ -12,6 +12,10 @@ from dexwm.model.world_model import WorldModel
 CHUNK_BYTES = 2**28
 """Memory for the candidates that are predicted at a time where there is no GPU."""
 
+GPU_CHUNK_BYTES = 2**31
+"""The same on a GPU, a small one's quarter. It does not follow what is free: how many candidates
+are computed together decides over the last bits of a plan."""
+
 
 class Rollout(Protocol):
     """Predicts the frames that follow an observation."""
@@ -101,13 +105,11 @@ class NaiveRollout:
 
 
 def chunk_size(model: WorldModel, steps: int, device: torch.device) -> int:
-    """How many candidates of so many steps to predict at a time.
+    """How many candidates of so many steps to predict at a time: the same for the same model.
 
-    On a GPU as many as a quarter of the free memory takes; elsewhere as many as `CHUNK_BYTES`.
+    As many as fit into `GPU_CHUNK_BYTES`, or `CHUNK_BYTES` where there is no GPU.
     """
-    memory = CHUNK_BYTES
-    if device.type == 'cuda':
-        memory = torch.cuda.mem_get_info(device)[0] // 4
+    memory = GPU_CHUNK_BYTES if device.type == 'cuda' else CHUNK_BYTES
     return max(1, memory // bytes_per_candidate(model, steps))
 
 

@@ -21,6 +21,7 @@ from dexwm.planning.joint_actions import JointActions
 from dexwm.planning.optimisers.gradient import Gradient
 from dexwm.planning.optimisers.optimiser import Problem, ShouldStop
 from dexwm.planning.target import Target
+from dexwm.planning.timing import PartTimes
 from dexwm.robot.joints import ARM, HAND, JOINTS
 
 # It asks no world model, so a fit takes a second. CEM (256 x 20) ends 2 cm further away.
@@ -63,12 +64,13 @@ class _WithFingers:
     actions: JointActions
     fingers: Tensor
     name: str
+    times: PartTimes
     needs_latents: bool = False
 
     def __call__(self, candidates: Candidates) -> Tensor:
         fingers = self.fingers.expand(*candidates.joints.shape[:-1], -1)
         joints = torch.cat([candidates.joints[..., ARM], fingers], dim=-1)
-        points = self.actions.keypoints(joints)
+        points = self.times.both_ways('kinematics', self.actions.keypoints, joints)
         return self.term(replace(candidates, joints=joints, keypoints_base=points))
 
 
@@ -80,6 +82,7 @@ def fit_keypoints(
     keep_out: KeepOut | None,
     generator: torch.Generator,
     should_stop: ShouldStop,
+    times: PartTimes,
 ) -> Tensor:
     """The posture (23,) whose hand is where the goal shows it, rad.
 
@@ -96,6 +99,7 @@ def fit_keypoints(
             it comes; None: none.
         generator: for the fit's samples.
         should_stop: ends the fit early.
+        times: counts as `CandidateCost` does.
 
     Raises:
         PlanningError: where the goal does not tell where the hand is.
@@ -122,9 +126,9 @@ def fit_keypoints(
         if task == 'grasp':
             curled, closed = dummy[-2:, HAND]
             for name, fingers in (('curled', curled), ('closing', (curled + closed) / 2)):
-                term = _WithFingers(keep_out, actions, fingers, name)
+                term = _WithFingers(keep_out, actions, fingers, name, times)
                 terms.append((_WEIGHT_OF_KEEP_OUT, term))
-    judge = CandidateCost(actions, None, WeightedCost(terms), _FIT.starts, should_stop)
+    judge = CandidateCost(actions, None, WeightedCost(terms), _FIT.starts, should_stop, times)
     fit = Problem(judge, expected[None], sigma, problem.lower, problem.upper)
     return _FIT.optimise(fit, generator, lambda _: None, should_stop).joints[0]
 
