@@ -24,11 +24,13 @@ evaluate() {
 train ablation_full
 # The head still learns from latents of true frames, so that planners can read keypoints.
 train ablation_no_hand_consistency loss.hand_consistency.weight=0
-train ablation_nwm model.action.subset=nwm
+no_maps=(model.action.pixels=false model.predictor.hand_maps=null)
+train ablation_no_hand_maps "${no_maps[@]}"
+train ablation_nwm model.action.subset=nwm "${no_maps[@]}"
 train ablation_peva model.action.subset=peva
 evaluate '' ablations full=$runs/ablation_full/model \
   no_hand_consistency=$runs/ablation_no_hand_consistency/model \
-  nwm=$runs/ablation_nwm/model peva=$runs/ablation_peva/model
+  no_hand_maps=$runs/ablation_no_hand_maps/model nwm=$runs/ablation_nwm/model peva=$runs/ablation_peva/model
 
 # Nothing but the frozen encoder: principal components of its features in place of the adapter.
 pca=$runs/pca.safetensors

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dexwm.data.actions import ActionOptions, conditioning, window_actions
+from dexwm.data.actions import ActionOptions, camera_path, conditioning, window_actions
 from dexwm.data.episode import DatasetError
+from dexwm.geometry.rotations import relative_pose
 
 FRAMES = 4
 
@@ -52,6 +53,14 @@ def test_the_published_codes_choices_are_switches(motion):
     np.testing.assert_allclose(reference[..., 43, 1], 0.02, atol=1e-5)
 
 
+@pytest.mark.parametrize('euler', ['wrapped', 'reference'])
+def test_actions_lead_the_camera_where_it_went(motion, euler):
+    keypoints, known, poses = motion
+    actions = window_actions(keypoints, known, poses, ActionOptions(euler=euler))
+    expected = relative_pose(poses[0, :1], poses[0])
+    np.testing.assert_allclose(camera_path(actions[0]), expected, atol=1e-5)
+
+
 def test_a_step_to_or_from_an_unknown_keypoint_is_zero(motion):
     keypoints, known, poses = motion
     known[0, 1, 5] = False
@@ -65,21 +74,27 @@ def test_a_step_to_or_from_an_unknown_keypoint_is_zero(motion):
     [
         (ActionOptions(), 132),
         (ActionOptions(absolute=True), 258),
+        (ActionOptions(pixels=True), 384),
+        (ActionOptions(absolute=True, pixels=True), 510),
         (ActionOptions(subset='nwm'), 6),
         (ActionOptions(subset='nwm', absolute=True), 6),
         (ActionOptions(subset='peva'), 12),
         (ActionOptions(subset='peva', absolute=True), 18),
+        (ActionOptions(subset='peva', pixels=True), 24),
     ],
 )
 def test_what_the_model_is_told(options, dim):
     actions = np.arange(2 * 44 * 3, dtype=np.float32).reshape(2, 44, 3)
-    start = -np.arange(2 * 42 * 3, dtype=np.float32).reshape(2, 42, 3)
-    told = conditioning(actions, start, options)
+    keypoints = -np.arange(3 * 42 * 3, dtype=np.float32).reshape(3, 42, 3)
+    seen = keypoints - 1000
+    told = conditioning(actions, keypoints, seen, options)
     assert told.shape == (2, dim) and options.dim == dim
     rows = {'full': list(range(42)), 'nwm': [], 'peva': [0, 21]}[options.subset]
     expected = [actions[:, row] for row in [*rows, 42, 43]]
     if options.absolute:
-        expected += [start[:, row] for row in rows]
+        expected += [keypoints[:-1, row] for row in rows]
+    if options.pixels:
+        expected += [seen[:-1, row] for row in rows] + [seen[1:, row] for row in rows]
     np.testing.assert_array_equal(told, np.concatenate(expected, axis=1))
 
 

@@ -161,8 +161,10 @@ def test_forecast_starts(held_out, encoder):
             model.predict_window(torch.stack([by_hand] * 2, 1), batch.actions[:, :1])[:, 0],
             atol=1e-5,
         )
-        keypoints = batch.keypoints_camera[:, :1].numpy()
-        waiting = torch.from_numpy(conditioning(np.zeros((2, 1, 44, 3)), keypoints, ABSOLUTE))
+        keypoints = batch.keypoints_camera[:, [0, 0]].numpy()
+        waiting = torch.from_numpy(
+            conditioning(np.zeros((2, 1, 44, 3)), keypoints, keypoints, ABSOLUTE)
+        )
         told = torch.cat([*[waiting] * 7, batch.actions[:, :1]], 1)
         window = observed[:, None].expand(-1, 9, -1, -1)
         assert torch.allclose(repeat[:, 0], model.predict_window(window, told)[:, -1], atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dexwm.commands import eval as eval_command
+from dexwm.data.actions import ActionOptions
 from dexwm.data.recording import RecordingDataset
 from dexwm.evaluation.errors import EvaluationError
 from dexwm.evaluation.pictures import (
@@ -14,6 +15,8 @@ from dexwm.evaluation.pictures import (
     atomic_actions,
     choose_windows,
     follow,
+    load_window,
+    told,
 )
 from dexwm.model.checkpoint import save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
@@ -103,6 +106,17 @@ def test_all_windows_can_be_followed(windows):
             window.batch.keypoints_camera[0, 0].numpy(), window.batch.action_rows[0].numpy()
         )
         np.testing.assert_allclose(where, window.batch.keypoints_camera[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize('subset', ['full', 'peva'])
+def test_the_same_is_told_of_actions_as_of_the_window_they_are_from(dataset, subset):
+    options = ActionOptions(absolute=True, pixels=True, subset=subset)
+    window = load_window(dataset, 0, np.arange(0, 12, 3), (16, 24), options)
+    actions = told(window, window.batch.action_rows[0].numpy(), options)
+    torch.testing.assert_close(actions, window.batch.actions, atol=1e-3, rtol=1e-4)
+    assert (actions[..., -6 * len(options.keypoint_rows) :] != 0).any()
+    with pytest.raises(EvaluationError, match='first_camera'):
+        told(window, actions, ActionOptions(pixels=True, camera_frame='world'))
 
 
 def test_pictures_show_what_the_model_predicts(model, windows, tmp_path):

@@ -27,12 +27,13 @@ def waypoints(count, steps):
 
 
 @pytest.mark.parametrize('absolute', [False, True])
+@pytest.mark.parametrize('pixels', [False, True])
 @pytest.mark.parametrize('subset', ['full', 'peva'])
 @pytest.mark.parametrize('camera_frame', ['first_camera', 'world'])
 def test_the_model_is_told_the_same_as_about_recorded_frames(
-    model, kinematics, absolute, subset, camera_frame
+    model, kinematics, absolute, pixels, subset, camera_frame
 ):
-    options = ActionOptions(absolute=absolute, subset=subset, camera_frame=camera_frame)
+    options = ActionOptions(absolute, pixels, subset, camera_frame=camera_frame)
     actions = JointActions(kinematics, options, observation(), INTRINSICS)
     joints = waypoints(2, 3)
     told, points = actions(torch.from_numpy(joints).float())
@@ -45,9 +46,11 @@ def test_the_model_is_told_the_same_as_about_recorded_frames(
         known[:, 21:] = True
         poses = np.tile(camera_pose(), (4, 1, 1))
         rows = window_actions(in_camera, known, poses, options)
-        expected = conditioning(rows, in_camera[:-1], options)
+        projected = INTRINSICS.project(np.where(known[..., None], in_camera, [0, 0, -1]))
+        seen = np.concatenate([np.nan_to_num(projected), in_camera[..., 2:]], axis=-1)
+        expected = conditioning(rows, in_camera, seen, options)
         assert expected.any()
-        np.testing.assert_allclose(told[n], expected, atol=1e-5)
+        np.testing.assert_allclose(told[n], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_reach_every_joint(kinematics):

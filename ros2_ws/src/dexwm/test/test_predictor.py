@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dexwm.model.hand_maps import HandMapsConfig
 from dexwm.model.predictor import SIZES, Predictor, PredictorConfig, PredictorError
 
 TINY = PredictorConfig(latent_dim=12, tokens=5, dim=16, depth=2, heads=4, action_dim=7, context=8)
@@ -17,6 +18,11 @@ OPTIONS = {
     'three frames': {'cross_attention_frames': 3},
     'one frame': {'cross_attention_frames': 1, 'residual': True},
     'short context': {'context': 3},
+    'hand maps': {
+        'tokens': 6,
+        'action_dim': 31,
+        'hand_maps': HandMapsConfig(grid=(2, 3), patch=1, keypoints=4),
+    },
 }
 
 
@@ -97,7 +103,12 @@ def written_out(predictor, latents, actions):
     if 'input_proj.weight' in w:
         z = z @ w['input_proj.weight'].T + w['input_proj.bias']
     known = z + w['pos_embed'][:slots]
-    x = torch.cat([known[:, :1], known[:, :-1]], 1).flatten(1, 2)
+    x = torch.cat([known[:, :1], known[:, :-1]], 1)
+    if config.hand_maps is not None:
+        # test_hand_maps.py has what this adds.
+        x[:, 1:] += predictor.hand_maps(actions[..., 7:])
+        actions = actions[..., :7]
+    x = x.flatten(1, 2)
     known = layer_norm(known).flatten(1, 2)
     c = config.action_scale * F.pad(actions, (0, 0, 1, 0))
     if config.action_hidden:
@@ -277,6 +288,8 @@ def test_it_learns_what_depends_on_the_action():
         ({'cross_attention_frames': 0}, 'cross_attention_frames=0'),
         ({'mlp_ratio': 0.0}, 'mlp_ratio'),
         ({'action_scale': -1.0}, 'action_scale'),
+        ({'hand_maps': HandMapsConfig((2, 3), 1, 2)}, r'\(2, 3\) is not one of 5 tokens'),
+        ({'hand_maps': HandMapsConfig((2, 3), 1, 2), 'tokens': 6}, '7 numbers is too short .* 12'),
     ],
 )
 def test_impossible_configurations_are_refused(change, message):

@@ -8,6 +8,7 @@ import torch
 
 from dexwm.data.actions import ActionOptions
 from dexwm.model.encoders.encoder import EncoderError
+from dexwm.model.hand_maps import HandMapsConfig
 from dexwm.model.losses import rollout_loss
 from dexwm.model.world_model import WorldModel, WorldModelConfig, WorldModelError
 
@@ -40,6 +41,23 @@ def test_a_recipes_settings_are_completed_from_the_encoder():
     assert (head.latent_dim, head.grid, head.patch, head.stride) == (6, (2, 3), 8, 1)
     assert config.action == ActionOptions(absolute=True)
     assert config.encoder.name == 'tiny' and config.decoder is None
+
+
+def test_hand_maps_are_completed_from_encoder_and_action():
+    predictor = {**WRITTEN['predictor'], 'hand_maps': {'width': 0.5}}
+    action = {'pixels': True, 'subset': 'peva'}
+    written = {**WRITTEN, 'predictor': predictor, 'action': action}
+    config = WorldModelConfig.for_encoder(written, TinyEncoder())
+    assert config.predictor.hand_maps == HandMapsConfig((2, 3), 8, 2, width=0.5)
+    assert WorldModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(WorldModelError, match=r'hand_maps and action\.pixels .* go together'):
+        action = {'absolute': True, 'subset': 'peva'}
+        WorldModelConfig.for_encoder({**written, 'action': action}, TinyEncoder())
+    with pytest.raises(WorldModelError, match=r'too short for hand maps .* action\.pixels'):
+        WorldModelConfig.for_encoder({**written, 'action': {}}, TinyEncoder())
+    with pytest.raises(WorldModelError, match='tells none goes without maps'):
+        action = {'pixels': True, 'subset': 'nwm'}
+        WorldModelConfig.for_encoder({**written, 'action': action}, TinyEncoder())
 
 
 def test_a_configuration_survives_json(model):

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 from dexwm.data.episode import HAND_KEYPOINTS, KEYPOINTS_PER_HAND, DatasetError
 from dexwm.geometry.rotations import euler_xyz, relative_pose, wrap_angle
@@ -28,6 +29,8 @@ class ActionOptions:
         absolute: also where the keypoints are at the start of the step, in the first frame's
             camera. Small models need it: differences alone say nothing about a hand that the
             latents show badly. The paper's models do without.
+        pixels: also where the pictures show the keypoints before and after the step, which a
+            predictor with hand maps wants. The paper's models do without.
         subset: which rows of the action are told. 'full': all 44; 'nwm': the camera's only;
             'peva': wrists and camera (ablations of the paper's section 4.2).
         euler: how the camera's angles are subtracted. 'wrapped': to [-pi, pi); 'reference':
@@ -41,6 +44,7 @@ class ActionOptions:
     """
 
     absolute: bool = False
+    pixels: bool = False
     subset: Subset = 'full'
     euler: Euler = 'wrapped'
     camera_frame: CameraFrame = 'first_camera'
@@ -65,9 +69,11 @@ class ActionOptions:
 
     @property
     def dim(self) -> int:
-        """The length of the conditioning vector: 132, or 258 with `absolute`, for 'full'."""
-        keypoints = len(self.keypoint_rows)
-        return 3 * (keypoints + 2 + (keypoints if self.absolute else 0))
+        """The length of the conditioning vector.
+
+        For 'full' 132, with `absolute` 126 more, with `pixels` 252 more.
+        """
+        return 3 * (2 + len(self.keypoint_rows) * (1 + self.absolute + 2 * self.pixels))
 
 
 def window_actions(
@@ -104,23 +110,47 @@ def window_actions(
     return actions
 
 
+def camera_path(actions: ArrayLike) -> NDArray[np.float64]:
+    """Where actions lead a camera.
+
+    Args:
+        actions: (T, 44, 3), see `window_actions`, of `camera_frame` 'first_camera'.
+
+    Returns:
+        (T + 1, 4, 4), T_first_from_camera; the first is the identity.
+    """
+    rows = np.asarray(actions, np.float64)
+    path = np.tile(np.eye(4), (len(rows) + 1, 1, 1))
+    path[1:, :3, 3] = np.cumsum(rows[:, CAMERA_TRANSLATION_ROW], axis=0)
+    turns = np.cumsum(rows[:, CAMERA_ROTATION_ROW], axis=0)
+    path[1:, :3, :3] = Rotation.from_euler('xyz', turns).as_matrix()
+    return path
+
+
 def conditioning(
-    actions: ArrayLike, keypoints_start: ArrayLike, options: ActionOptions
+    actions: ArrayLike, keypoints: ArrayLike, seen: ArrayLike, options: ActionOptions
 ) -> NDArray[np.float32]:
     """What the model is told about each step.
 
     Args:
-        actions: (..., 44, 3), see `window_actions`.
-        keypoints_start: (..., 42, 3), the keypoints at the start of each step in the camera of
-            the window's first frame, metres. Only `absolute` uses them.
+        actions: (..., F - 1, 44, 3), see `window_actions`.
+        keypoints: (..., F, 42, 3), the keypoints in the camera of the window's first frame,
+            metres. Only `absolute` uses them.
+        seen: (..., F, 42, 3), where the pictures show them: columns and rows (pixels of the input
+            picture) and depths (m); zero where unknown or behind the camera. Only `pixels` uses
+            them.
         options: what is told.
 
     Returns:
-        (..., options.dim).
+        (..., F - 1, options.dim).
     """
-    rows = [*options.keypoint_rows, CAMERA_TRANSLATION_ROW, CAMERA_ROTATION_ROW]
-    told = np.asarray(actions, np.float32)[..., rows, :]
+    hands = list(options.keypoint_rows)
+    rows = [*hands, CAMERA_TRANSLATION_ROW, CAMERA_ROTATION_ROW]
+    parts = [np.asarray(actions, np.float32)[..., rows, :]]
     if options.absolute:
-        start = np.asarray(keypoints_start, np.float32)[..., list(options.keypoint_rows), :]
-        told = np.concatenate([told, start], axis=-2)
+        parts.append(np.asarray(keypoints, np.float32)[..., :-1, hands, :])
+    if options.pixels:
+        shown = np.asarray(seen, np.float32)[..., hands, :]
+        parts += [shown[..., :-1, :, :], shown[..., 1:, :, :]]
+    told = np.concatenate(parts, axis=-2)
     return told.reshape(*told.shape[:-2], options.dim)

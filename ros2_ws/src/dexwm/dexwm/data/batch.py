@@ -58,6 +58,8 @@ class Batch(_Tensors):
         actions: (B, F - 1, A) what the model is told, see `dexwm.data.actions.conditioning`.
         action_rows: (B, F - 1, 44, 3) all of the actions, metres and rad.
         keypoints_camera: (B, F, 42, 3) in the first frame's camera, metres; zero where unknown.
+        keypoints_seen: (B, F, 42, 3) where the pictures show them: pixels, and depths in metres;
+            zero where unknown or behind the camera.
         keypoint_pixels: (B, F, 12, 2) of the heat maps' keypoints.
         keypoint_valid: (B, F, 12) bool, whether they are known and inside the picture.
         keypoint_depths: (B, F, 12), metres along the camera's axis.
@@ -77,6 +79,7 @@ class Batch(_Tensors):
     actions: Tensor
     action_rows: Tensor
     keypoints_camera: Tensor
+    keypoints_seen: Tensor
     keypoint_pixels: Tensor
     keypoint_valid: Tensor
     keypoint_depths: Tensor
@@ -165,14 +168,16 @@ def assemble(
     keypoints = transform_points(T_first_from_world[:, None], table.keypoints_world[rows])
     keypoints = np.where(known[..., None], keypoints, 0).astype(np.float32)
     actions = window_actions(keypoints, known, poses, options)
+    seen = table.keypoints_seen(rows)
     heatmap_keypoints = list(HEATMAP_KEYPOINTS)
     seconds = (frame_indices - frame_indices[:, :1]) / np.asarray(fps, np.float64)[:, None]
     return Batch(
         latents=None if latents is None else torch.from_numpy(latents).float(),
         images=None if images is None else torch.from_numpy(images),
-        actions=torch.from_numpy(conditioning(actions, keypoints[:, :-1], options)),
+        actions=torch.from_numpy(conditioning(actions, keypoints, seen, options)),
         action_rows=torch.from_numpy(actions),
         keypoints_camera=torch.from_numpy(keypoints),
+        keypoints_seen=torch.from_numpy(seen),
         keypoint_pixels=torch.from_numpy(table.keypoint_pixels[rows][:, :, heatmap_keypoints]),
         keypoint_valid=torch.from_numpy(table.keypoint_visible[rows][:, :, heatmap_keypoints]),
         keypoint_depths=torch.from_numpy(table.keypoint_depths[rows][:, :, heatmap_keypoints]),

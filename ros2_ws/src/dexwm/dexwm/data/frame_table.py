@@ -72,7 +72,7 @@ class FrameTable:
                 another kind.
         """
         check_episode(episode)
-        camera = _input_camera(episode.intrinsics, image_size)
+        camera = input_camera(episode.intrinsics, image_size)
         T_camera_from_world = inverse_pose(episode.T_world_from_camera)
         known = episode.keypoints_valid
         world = np.where(known[..., None], episode.keypoints_world, 0).astype(np.float32)
@@ -108,6 +108,15 @@ class FrameTable:
 
     def __len__(self) -> int:
         return len(self.keypoints_world)
+
+    def keypoints_seen(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(..., 42, 3) pixels and depths (m) of frames (...); zero unless in front of the camera.
+
+        A keypoint beyond the picture's edge has a place there, too.
+        """
+        depths = self.keypoint_depths[rows][..., None]
+        seen = np.concatenate([self.keypoint_pixels[rows], depths], axis=-1)
+        return np.where(depths > 0, seen, 0.0).astype(np.float32)
 
     @classmethod
     def concatenate(cls, tables: Sequence[FrameTable]) -> FrameTable:
@@ -210,7 +219,8 @@ class FrameTable:
 _ARRAYS = tuple(field.name for field in fields(FrameTable) if field.name != 'object_names')
 
 
-def _input_camera(intrinsics: CameraIntrinsics, image_size: tuple[int, int]) -> CameraIntrinsics:
+def input_camera(intrinsics: CameraIntrinsics, image_size: tuple[int, int]) -> CameraIntrinsics:
+    """The camera of input pictures of `image_size` rows and columns."""
     step = ResizeAndCrop.to_cover(intrinsics.width, intrinsics.height, *image_size)
     return step.apply_to_intrinsics(intrinsics)
 

@@ -67,14 +67,17 @@ class ModelForecast:
         repeats = self._model.config.predictor.context if self._start == 'repeat' else 1
         rows = batch.action_rows.cpu().numpy()
         keypoints = batch.keypoints_camera.cpu().numpy()
+        seen = batch.keypoints_seen.cpu().numpy()
 
-        def told(rows: NDArray[np.float32], keypoints: NDArray[np.float32]) -> Tensor:
-            return torch.from_numpy(conditioning(rows, keypoints, options)).to(observed)
+        def told(
+            rows: NDArray[np.float32], keypoints: NDArray[np.float32], seen: NDArray[np.float32]
+        ) -> Tensor:
+            return torch.from_numpy(conditioning(rows, keypoints, seen, options)).to(observed)
 
         still = np.zeros((len(rows), repeats - 1, *rows.shape[2:]), np.float32)
-        held = np.repeat(keypoints[:, :1], repeats - 1, axis=1)
+        held, shown = (np.repeat(array[:, :1], repeats, axis=1) for array in (keypoints, seen))
         return self._model.rollout(
             observed[:, None].expand(-1, repeats, -1, -1),
-            told(still, held),
-            told(rows, keypoints[:, :-1]),
+            told(still, held, shown),
+            told(rows, keypoints, seen),
         )

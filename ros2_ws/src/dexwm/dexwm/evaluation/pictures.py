@@ -13,14 +13,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dexwm.data.actions import ACTION_ROWS, ActionOptions, conditioning
+from dexwm.data.actions import ACTION_ROWS, ActionOptions, camera_path, conditioning
 from dexwm.data.batch import Batch, assemble
 from dexwm.data.episode import HAND_KEYPOINTS, RIGHT_HAND, EpisodeDataset
-from dexwm.data.frame_table import FrameTable
+from dexwm.data.frame_table import FrameTable, input_camera
 from dexwm.data.latent_cache import input_pictures
 from dexwm.data.windows import evaluation_windows
 from dexwm.evaluation.errors import EvaluationError
 from dexwm.evaluation.moved_objects import moved_since_start
+from dexwm.geometry.camera import CameraIntrinsics
+from dexwm.geometry.rotations import inverse_pose, transform_points
 from dexwm.model.world_model import WorldModel
 
 ATOMIC_STEP = 0.01
@@ -50,11 +52,13 @@ class PictureWindow:
         name: Its episode and first frame.
         images: (T + 1, H, W, 3) uint8, input pictures of the encoder.
         batch: The window (batch of 1), without latents.
+        camera: The camera of the input pictures.
     """
 
     name: str
     images: NDArray[np.uint8]
     batch: Batch
+    camera: CameraIntrinsics
 
 
 def load_window(
@@ -87,7 +91,8 @@ def load_window(
         frame_indices=frames[None],
     )
     name = f'{episode.name}, frame {frames[0]}'
-    return PictureWindow(name, input_pictures(episode, image_size, frames), batch)
+    images = input_pictures(episode, image_size, frames)
+    return PictureWindow(name, images, batch, input_camera(episode.intrinsics, image_size))
 
 
 def choose_windows(
@@ -185,7 +190,7 @@ class PictureMaker:
         rows = []
         for name, direction in ATOMIC_ACTIONS.items():
             actions = atomic_actions(direction, window.batch.action_rows.shape[1])
-            predicted = self._rollout(window, self._told(window, actions))
+            predicted = self._rollout(window, told(window, actions, self._model.config.action))
             label = f'{name}, {100 * ATOMIC_STEP:g} cm a frame'
             rows.append(self._row(window, label, predicted))
         self._save(rows, window, path)
@@ -199,19 +204,13 @@ class PictureMaker:
             path: The PNG file.
         """
         actions = reference.batch.action_rows[0].numpy()
-        transferred = self._rollout(start, self._told(start, actions))
+        transferred = self._rollout(start, told(start, actions, self._model.config.action))
         rows = [
             _Row(f'camera: {reference.name}', reference.images, self._true_points(reference)),
             self._row(reference, 'predicted', self._rollout(reference, reference.batch.actions)),
             self._row(start, f'same actions: {start.name}', transferred),
         ]
         self._save(rows, reference, path)
-
-    def _told(self, window: PictureWindow, actions: NDArray[np.float32]) -> Tensor:
-        """What the model is told of actions (T, 44, 3) that start where the window starts."""
-        keypoints = follow(window.batch.keypoints_camera[0, 0].numpy(), actions)
-        options = self._model.config.action
-        return torch.from_numpy(conditioning(actions, keypoints[:-1], options))[None]
 
     @torch.no_grad()
     def _rollout(self, window: PictureWindow, actions: Tensor) -> Tensor:
@@ -274,6 +273,34 @@ def follow(keypoints: NDArray[np.float32], actions: NDArray[np.float32]) -> NDAr
     """Where actions (T, 44, 3) lead keypoints (42, 3): (T + 1, 42, 3), metres."""
     shifts = np.cumsum(actions[:, :HAND_KEYPOINTS], axis=0)
     return np.concatenate([keypoints[None], keypoints + shifts])
+
+
+def told(window: PictureWindow, actions: NDArray[np.float32], options: ActionOptions) -> Tensor:
+    """What a model is told of actions that start where a window starts.
+
+    Args:
+        window: The window.
+        actions: (T, 44, 3), see `dexwm.data.actions.window_actions`.
+        options: What the model is told.
+
+    Returns:
+        (1, T, A).
+
+    Raises:
+        EvaluationError: If the options do not say where other hands would be in the picture.
+    """
+    if options.pixels and options.camera_frame != 'first_camera':
+        raise EvaluationError(
+            "with the camera's motion in the frame of the data set it cannot be said where other "
+            "hands would be in the picture: use a model of action.camera_frame 'first_camera'"
+        )
+    keypoints = follow(window.batch.keypoints_camera[0, 0].numpy(), actions)
+    in_camera = transform_points(inverse_pose(camera_path(actions)), keypoints)
+    # Unknown keypoints are at the origin.
+    shown = keypoints.any(axis=-1) & (in_camera[..., 2] > 0)
+    pixels = np.nan_to_num(window.camera.project(in_camera))
+    seen = np.concatenate([pixels, in_camera[..., 2:]], axis=-1) * shown[..., None]
+    return torch.from_numpy(conditioning(actions, keypoints, seen, options))[None]
 
 
 @dataclass(frozen=True)

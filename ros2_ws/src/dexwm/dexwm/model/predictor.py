@@ -33,6 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dexwm.model.hand_maps import HandMaps, HandMapsConfig
+
 
 class PredictorError(ValueError):
     """Raised for a configuration that makes no predictor, or arrays that do not fit it."""
@@ -59,6 +61,8 @@ class PredictorConfig:
         action_hidden: hidden channels of a two-layer embedding of the action before the blocks;
             None, as in the paper, hands the action itself to each block.
         cross_attention_frames: attend to this many of the newest known frames only; None for all.
+        hand_maps: draw the hands on the grid of tokens, from the last numbers of the action, which
+            the blocks are not told then; None, as in the paper: without. Helps small models.
 
     Raises:
         PredictorError: where a value is out of range.
@@ -76,6 +80,7 @@ class PredictorConfig:
     action_scale: float = 1.0
     action_hidden: int | None = None
     cross_attention_frames: int | None = None
+    hand_maps: HandMapsConfig | None = None
 
     def __post_init__(self) -> None:
         counts = {
@@ -95,6 +100,19 @@ class PredictorConfig:
                 f'mlp_ratio and action_scale must be positive, '
                 f'got {self.mlp_ratio} and {self.action_scale}'
             )
+        maps = self.hand_maps
+        if maps is not None and maps.grid[0] * maps.grid[1] != self.tokens:
+            raise PredictorError(f'hand_maps.grid {maps.grid} is not one of {self.tokens} tokens')
+        if self.condition_dim < 1:
+            raise PredictorError(
+                f'an action of {self.action_dim} numbers is too short for hand maps of '
+                f'{self.action_dim - self.condition_dim}: they want action.pixels'
+            )
+
+    @property
+    def condition_dim(self) -> int:
+        """Numbers of the action that the blocks are told."""
+        return self.action_dim - (0 if self.hand_maps is None else self.hand_maps.told)
 
 
 @dataclass(frozen=True)
@@ -221,7 +239,7 @@ class Block(nn.Module):
         super().__init__()
         dim, hidden = config.dim, round(config.mlp_ratio * config.dim)
         self.reach = config.cross_attention_frames or config.context
-        self.adaln = nn.Linear(config.action_hidden or config.action_dim, 11 * dim)
+        self.adaln = nn.Linear(config.action_hidden or config.condition_dim, 11 * dim)
         self.attention = Attention(dim, config.heads)
         self.cross_attention = Attention(dim, config.heads)
         self.mlp = nn.Sequential(
@@ -299,7 +317,7 @@ class FinalLayer(nn.Module):
 
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
-        self.adaln = nn.Linear(config.action_hidden or config.action_dim, 2 * config.dim)
+        self.adaln = nn.Linear(config.action_hidden or config.condition_dim, 2 * config.dim)
         self.linear = nn.Linear(config.dim, config.dim)
         for layer in (self.adaln, self.linear):
             nn.init.zeros_(layer.weight)
@@ -337,9 +355,10 @@ class Predictor(nn.Module):
             nn.Identity()
             if hidden is None
             else nn.Sequential(
-                nn.Linear(config.action_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+                nn.Linear(config.condition_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
             )
         )
+        self.hand_maps = None if config.hand_maps is None else HandMaps(config.hand_maps, dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final = FinalLayer(config)
         if config.residual and isinstance(self.output_proj, nn.Linear):
@@ -368,7 +387,7 @@ class Predictor(nn.Module):
         known = self.input_proj(latents[:, :-1]) + self.pos_embed[:frames]
         # No action leads to the first frame.
         condition = self._condition(F.pad(actions, (0, 0, 1, 0)))
-        x, normed = known, _norm(known)
+        x, normed = self._with_hands(known, actions), _norm(known)
         for block in self.blocks:
             if self.checkpoint_blocks and torch.is_grad_enabled():
                 x = checkpoint(block, x, normed, condition, use_reentrant=False)
@@ -410,6 +429,7 @@ class Predictor(nn.Module):
         latent = context.latents[-1]
         condition = self._condition(action)
         x = self._embed(latent, len(context.latents) - 1).expand(action.shape[0], -1, -1)
+        x = self._with_hands(x, action)
         for i, block in enumerate(cast('Iterable[Block]', self.blocks)):
             frames = [frame[i] for frame in context.keys_values]
             if self.checkpoint_blocks and torch.is_grad_enabled():
@@ -469,8 +489,15 @@ class Predictor(nn.Module):
     def _embed(self, latent: Tensor, slot: int) -> Tensor:
         return self.input_proj(latent) + self.pos_embed[slot]
 
+    def _with_hands(self, x: Tensor, actions: Tensor) -> Tensor:
+        """The new frame's tokens before the blocks, with the hands drawn on them."""
+        if self.hand_maps is None:
+            return x
+        return x + self.hand_maps(actions[..., self.config.condition_dim :])
+
     def _condition(self, actions: Tensor) -> Tensor:
-        return F.silu(self.action_embed(actions * self.config.action_scale))
+        told = actions[..., : self.config.condition_dim]
+        return F.silu(self.action_embed(told * self.config.action_scale))
 
     def _output(self, x: Tensor, condition: Tensor, query_latents: Tensor) -> Tensor:
         y = self.output_proj(self.final(x, condition))

@@ -14,6 +14,7 @@ from dexwm.data.actions import ActionOptions
 from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS, hard_argmax, soft_argmax
 from dexwm.model.decoder import Decoder, DecoderConfig
 from dexwm.model.encoders.encoder import Encoder
+from dexwm.model.hand_maps import HandMapsConfig
 from dexwm.model.keypoint_head import TYPICAL_DEPTH, KeypointHead, KeypointHeadConfig
 from dexwm.model.losses import HeatmapLoss
 from dexwm.model.predictor import SIZES, Predictor, PredictorConfig
@@ -79,11 +80,21 @@ class WorldModelConfig:
         if decoder is not None:
             needs.append(('decoder.latent_dim', decoder.latent_dim, latent_dim))
             needs.append(('decoder.grid', decoder.grid, head.grid))
+        if (maps := self.predictor.hand_maps) is not None:
+            needs.append(('predictor.hand_maps.grid', maps.grid, head.grid))
+            needs.append(('predictor.hand_maps.patch', maps.patch, head.patch))
+            keypoints = len(self.action.keypoint_rows)
+            needs.append(('predictor.hand_maps.keypoints', maps.keypoints, keypoints))
         for what, value, expected in needs:
             if value != expected:
                 raise WorldModelError(
                     f'{what} is {value}, but the other parts of {self.name} need {expected}'
                 )
+        if (self.predictor.hand_maps is not None) != self.action.pixels:
+            raise WorldModelError(
+                f'predictor.hand_maps and action.pixels of {self.name} go together: give both or '
+                'neither'
+            )
 
     @property
     def heatmap_stride(self) -> int:
@@ -108,9 +119,9 @@ class WorldModelConfig:
         """Completes settings as a person writes them, in a recipe.
 
         Left out may be what has a default, and what follows from the encoder and the action: the
-        predictor's `latent_dim`, `tokens` and `action_dim`, the keypoint head's `latent_dim`,
-        `grid` and `patch`, the decoder's `latent_dim` and `grid`. `predictor.size` may stand for
-        depth, dim and heads.
+        predictor's `latent_dim`, `tokens` and `action_dim`, its hand maps' `grid`, `patch` and
+        `keypoints`, the keypoint head's `latent_dim`, `grid` and `patch`, the decoder's
+        `latent_dim` and `grid`. `predictor.size` may stand for depth, dim and heads.
 
         Args:
             written: nested mappings with the names of the attributes.
@@ -135,6 +146,13 @@ class WorldModelConfig:
                     f'model.predictor.size must be one of {", ".join(SIZES)}, got {size!r}'
                 )
             predictor = {**dataclasses.asdict(SIZES[size]), **predictor}
+        if predictor.get('hand_maps') is not None:
+            predictor['hand_maps'] = {
+                'grid': encoder.grid,
+                'patch': _patch(encoder),
+                'keypoints': len(action.keypoint_rows),
+                **predictor['hand_maps'],
+            }
         latents = {'latent_dim': encoder.dim}
         grid = {**latents, 'grid': encoder.grid}
         tokens = encoder.grid[0] * encoder.grid[1]
@@ -336,12 +354,13 @@ def _check_encoder(config: WorldModelConfig, encoder: Encoder) -> None:
 
 
 # The sections of a configuration that are themselves configurations.
-_SECTIONS: dict[str, type] = {
-    'encoder': EncoderChoice,
-    'predictor': PredictorConfig,
-    'keypoint_head': KeypointHeadConfig,
-    'action': ActionOptions,
-    'decoder': DecoderConfig,
+_SECTIONS: dict[tuple[type, str], type] = {
+    (WorldModelConfig, 'encoder'): EncoderChoice,
+    (WorldModelConfig, 'predictor'): PredictorConfig,
+    (WorldModelConfig, 'keypoint_head'): KeypointHeadConfig,
+    (WorldModelConfig, 'action'): ActionOptions,
+    (WorldModelConfig, 'decoder'): DecoderConfig,
+    (PredictorConfig, 'hand_maps'): HandMapsConfig,
 }
 
 
@@ -366,8 +385,8 @@ def _read(cls: type, settings: Any, where: str, complete: bool) -> Any:
     if missing := [name for name in needed if name not in settings]:
         raise WorldModelError(f'{where} lacks {", ".join(missing)}')
     values = {
-        name: _read(_SECTIONS[name], value, f'{where}.{name}', complete)
-        if cls is WorldModelConfig and name in _SECTIONS and value is not None
+        name: _read(_SECTIONS[cls, name], value, f'{where}.{name}', complete)
+        if (cls, name) in _SECTIONS and value is not None
         else value
         for name, value in settings.items()
     }

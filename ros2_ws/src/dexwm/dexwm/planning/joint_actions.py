@@ -98,6 +98,11 @@ class JointActions:
         parts = [told.diff(dim=1), told.new_zeros(count, steps, 2, 3)]
         if self._options.absolute:
             parts.append(told[:, :-1])
+        if self._options.pixels:
+            seen = hand.new_zeros(both.shape)
+            seen[:, :, _RIGHT_ROWS] = self._seen(hand)
+            seen = seen[:, :, self._rows]
+            parts += [seen[:, :-1], seen[:, 1:]]
         return torch.cat(parts, dim=2).flatten(2)
 
     def __call__(self, joints: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,15 +129,8 @@ class JointActions:
         """
         points = self._to_camera(keypoints_base[..., self._visible, :])
         depth = points[..., 2]
-        z = torch.where(depth > 0, depth, torch.nan)
-        camera = self.intrinsics
-        right = torch.stack(
-            [
-                camera.fx * points[..., 0] / z + camera.cx,
-                camera.fy * points[..., 1] / z + camera.cy,
-            ],
-            dim=-1,
-        )
+        shown = self._seen(points)[..., :2]
+        right = torch.where(depth[..., None] > 0, shown, torch.nan)
         left = torch.full_like(right, torch.nan)
         return torch.cat([left, right], dim=-2), torch.cat([left[..., 0], depth], dim=-1)
 
@@ -153,6 +151,15 @@ class JointActions:
             dim=-1,
         )
         return (points - self._translation) @ self._rotation
+
+    def _seen(self, points: Tensor) -> Tensor:
+        """Pixels and depths (..., 3) of points in the camera; zero behind it."""
+        camera = self.intrinsics
+        in_front = points[..., 2:] > 0
+        z = torch.where(in_front[..., 0], points[..., 2], 1.0)
+        u = camera.fx * points[..., 0] / z + camera.cx
+        v = camera.fy * points[..., 1] / z + camera.cy
+        return torch.where(in_front, torch.stack([u, v, z], dim=-1), 0.0)
 
     def _to_camera(self, points_base: Tensor) -> Tensor:
         return points_base @ self._rotation.T + self._translation
