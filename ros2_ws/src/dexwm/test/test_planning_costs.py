@@ -15,6 +15,7 @@ from dexwm.planning.costs.keypoint_pixels import KeypointPixels
 from dexwm.planning.costs.latent_distance import LatentDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
 from dexwm.planning.costs.posture import Posture
+from dexwm.planning.costs.predicted_distance import PredictedDistance
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
 from dexwm.planning.costs.step_size import StepSize
 from dexwm.robot.joints import HOME
@@ -84,6 +85,17 @@ def test_pixel_distances_are_means_over_what_is_known(candidates, at):
     torch.testing.assert_close(term(candidates), expected.float())
     # The head reads no more frames than count.
     assert seen == [(N, len(steps), P, D)]
+    in_space = torch.full((3, 4), torch.nan)
+    in_space[1] = torch.tensor([3.0, 4.0, 1.0, 0.0])
+    term = PredictedDistance(lambda z: seen.append(z.shape) or z[..., :3, :4], in_space, at)
+    expected = each(
+        candidates,
+        lambda n: np.mean(
+            [math.dist(candidates.latents[n, t, 1, :4], in_space[1]) for t in steps]
+        ),
+    )
+    torch.testing.assert_close(term(candidates), expected.float())
+    assert seen[1:] == [(N, len(steps), P, D)]
     project = ProjectedPixels(lambda k: k[..., :12, :2], goal, at)
     expected = each(
         candidates,

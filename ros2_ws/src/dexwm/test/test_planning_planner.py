@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS
+from dexwm.geometry.preprocess import ResizeAndCrop
+from dexwm.geometry.rotations import transform_points
 from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
 from dexwm.planning.errors import PlanningError
 from dexwm.planning.goal import GoalError, KeypointGoal, ObjectCrop, PictureGoal
@@ -111,6 +114,22 @@ def test_keypoints_alone_bring_the_hand_to_its_goal(deep, model):
     assert away > 0.08 and left < 0.03
     assert plan.predicted_latents is None and 'predictor' not in plan.seconds
     assert set(plan.terms) == {'keypoint_distance', 'step_size'}
+
+
+def test_a_prediction_is_read_in_space_where_the_model_reads_depths(deep, model):
+    weights = CostWeights(latent=0, keypoint_pixels=0, predicted_distance=1)
+    goal = KeypointGoal(points_base=model.keypoints(posture()))
+    plan = planner(deep, model, weights=weights).plan(observation(), goal, seed=0)
+    assert set(plan.terms) == {'predicted_distance'}
+    _, pixels, depths = deep.keypoints(plan.predicted_latents[-1])
+    small = ResizeAndCrop.to_cover(48, 32, 16, 24).apply_to_intrinsics(INTRINSICS)
+    rays = np.c_[pixels[6:].numpy() - [small.cx, small.cy], np.full(6, small.fx)] / small.fx
+    points = transform_points(camera_pose(), rays * depths[6:, None].numpy())
+    rows = [row - 21 for row in HEATMAP_KEYPOINTS[6:]]
+    away = np.linalg.norm(points - goal.points_base[rows], axis=1).mean()
+    assert plan.terms['predicted_distance'] == pytest.approx(away, rel=1e-3)
+    with pytest.raises(PlanningError, match=r'tells nothing .* \(predicted_distance'):
+        planner(tiny_world_model(), model, weights=weights).plan(observation(), goal, seed=0)
 
 
 def test_the_keypoint_start_brings_the_hand_there_before_the_model_is_asked(deep, model):
@@ -367,7 +386,7 @@ def test_settings_of_a_preset_can_be_written_behind_its_name():
         ('fast', "no preset 'fast'"),
         ('hybrid,speed=1', "no setting 'speed'; there are horizon, samples"),
         ('hybrid,name=x', "no setting 'name'"),
-        ('hybrid,weights.beauty=1', "no setting 'beauty'; there are latent, keypoint_pixels"),
+        ('hybrid,weights.beauty=1', "no setting 'beauty'; there are latent, predicted_distance"),
         ('hybrid,cost.latent=1', "no setting 'cost.latent'"),
         ('hybrid,samples=many', "samples must be of type int, got 'many'"),
         ('hybrid,samples', "samples must be of type int, got ''"),

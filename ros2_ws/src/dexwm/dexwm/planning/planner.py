@@ -22,12 +22,13 @@ from dexwm.planning.costs.keypoint_distance import KeypointDistance
 from dexwm.planning.costs.keypoint_pixels import KeypointPixels
 from dexwm.planning.costs.latent_distance import LatentDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
+from dexwm.planning.costs.predicted_distance import PredictedDistance
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
 from dexwm.planning.costs.step_size import StepSize
 from dexwm.planning.dummy_motion import DUMMY_GRASP
 from dexwm.planning.errors import PlanningError
 from dexwm.planning.goal import Goal
-from dexwm.planning.joint_actions import RIGHT_HAND, JointActions
+from dexwm.planning.joint_actions import RIGHT_HAND, RIGHT_HEATMAP_KEYPOINTS, JointActions
 from dexwm.planning.model_digest import model_digest
 from dexwm.planning.observation import Observation
 from dexwm.planning.optimisers.build import build_optimiser
@@ -285,7 +286,15 @@ class Planner:
         terms: list[tuple[float, CostTerm]] = []
         if target.latents is not None:
             terms.append((weights.latent, LatentDistance(target.latents, at, target.tokens)))
-        if target.pixels is not None:
+        reads_depths = self.model.config.keypoint_head.depths
+        if weights.predicted_distance and reads_depths and target.points_base is not None:
+            seen = PredictedDistance(
+                lambda latents: self._seen_points(latents, actions),
+                target.points_base[list(RIGHT_HEATMAP_KEYPOINTS)],
+                at,
+            )
+            terms.append((weights.predicted_distance, seen))
+        elif target.pixels is not None:
             read = KeypointPixels(self.model.keypoint_pixels, target.pixels, at)
             terms.append((weights.keypoint_pixels, read))
         if target.points_base is not None:
@@ -307,6 +316,12 @@ class Planner:
         if self._keep_out is not None:
             terms.append((weights.keep_out, self._keep_out))
         return WeightedCost([(weight, term) for weight, term in terms if weight])
+
+    def _seen_points(self, latents: Tensor, actions: JointActions) -> Tensor:
+        """Where the model sees wrist and tips (..., 6, 3) in the base, metres."""
+        _, pixels, depths = self.model.keypoints(latents)
+        assert depths is not None
+        return actions.unproject(pixels[..., RIGHT_HAND, :], depths[..., RIGHT_HAND])
 
     def _problem(
         self,

@@ -23,7 +23,10 @@ class CostWeights:
 
     Attributes:
         latent: mean squared difference of latents; "nothing moves" costs about 0.4 in all.
-        keypoint_pixels: keypoints that the model sees in its prediction, a pixel.
+        predicted_distance: keypoints that the model sees in its prediction, in space, a metre.
+            Where the model reads no depths, or the goal's keypoints have none, `keypoint_pixels`
+            takes its place.
+        keypoint_pixels: the same in the picture, a pixel; used where `predicted_distance` is not.
         keypoint_distance: keypoints by forward kinematics, a metre. Where the goal's keypoints
             have no depth, `projected_pixels` takes its place.
         projected_pixels: keypoints by forward kinematics in the picture, a pixel; used where the
@@ -35,6 +38,7 @@ class CostWeights:
     """
 
     latent: float = 1.0
+    predicted_distance: float = 0.0
     keypoint_pixels: float = 0.01
     keypoint_distance: float = 0.0
     projected_pixels: float = 0.0
@@ -150,7 +154,7 @@ _KEYPOINTS_ONLY = CostWeights(
     projected_pixels=0.003,
     step_size=0.0005,
 )
-_CPU = Preset('cpu', sigma_decay=0.6, replans=3)
+_CPU = Preset('cpu', sigma_decay=0.6, replans=3, weights=CostWeights(predicted_distance=3.0))
 _HYBRID = replace(
     _CPU,
     name='hybrid',
