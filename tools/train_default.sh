@@ -4,14 +4,27 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-data=runs/data/exploration features=runs/cache/features latents=runs/cache/latents
+data=runs/data features=runs/cache/features latents=runs/cache/latents
 adapter=runs/train/default_adapter/model/adapter.safetensors
 
-python -m dexwm_sim.generate --episodes 750 --quality mixed --output "$data"
-for split in train held_out; do
-  dexwm encode --data "$data" --split "$split" --encoder efficientnet_lite0 --pictures 112x192 \
-    --out "$features/$split" --processes "$(nproc)"
-done
+generate() {
+  python -m dexwm_sim.generate --output "$data/$1" "${@:2}"
+}
+extract() {
+  dexwm encode --data "$data/$1" --split "$2" --encoder efficientnet_lite0 --pictures 112x192 \
+    --out "$features/$3" --processes "$(nproc)"
+}
+
+# What the predictor learns from, and what all is measured on.
+generate exploration --episodes 1000 --frames 40
+extract exploration train train
+extract exploration held_out held_out
+# As many other scenes as can be had, for the adapter: another one in each picture, and short episodes.
+generate stills --shares stills=1 --episodes 700 --frames 40 --largest-count 5
+extract stills all stills
+generate glimpses --first-seed 1000 --episodes 600 --frames 20 --fps 2.5
+extract glimpses all glimpses
+
 dexwm train models/recipes/default_adapter.yaml
 for split in train held_out; do
   dexwm encode --from-cache "$features/$split" --encoder efficientnet_lite0_adapter \
