@@ -138,6 +138,7 @@ class FaultCell:
         self._own_clock = own_clock
         self._log = _Log()
         self._start: list[float] = []
+        self._seen_ns = 0
         self._stamp: Any = None
         self._cell_config = directory / 'cell.yaml'
         source = Path(get_package_share_directory('dexwm_franka_bringup')) / 'config/cell.yaml'
@@ -280,6 +281,9 @@ class FaultCell:
 
     def send(self) -> Any:
         """Sends the arm to the other side; returns the future of the result."""
+        # A busy process may still be at where the arm was some time ago.
+        asked_ns = self.now_ns()
+        self.until(lambda: self._seen_ns >= asked_ns, 'a joint state from now')
         self._log.commands.clear()
         self._log.measured.clear()
         self._start = [self.joints[name] for name in JOINTS]
@@ -380,11 +384,12 @@ class FaultCell:
         # When it was sent: that this process was busy is no fault of the robot's.
         self._log.commands.append((info['source_timestamp'], name, message))
 
-    def _on_joint_state(self, message: JointState) -> None:
+    def _on_joint_state(self, message: JointState, info: Mapping[str, int]) -> None:
         self.joints.update(zip(message.name, message.position, strict=True))
-        now_ns = self.now_ns()
+        now_ns, sent_ns = self.now_ns(), info['source_timestamp']
         if JOINTS[0] in message.name:
-            self._log.measured.append((now_ns, max(abs(v) for v in message.velocity[:7])))
+            self._seen_ns = sent_ns
+            self._log.measured.append((sent_ns, max(abs(v) for v in message.velocity[:7])))
         filters = self.filters
         kept = [i for i, name in enumerate(message.name) if name not in filters.lost]
         if self._own_clock:
