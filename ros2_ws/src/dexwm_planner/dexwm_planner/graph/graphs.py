@@ -165,11 +165,7 @@ PICK_ARGUMENTS = (
 
 
 TASK_ARGUMENTS = (
-    *(
-        # A milk carton: a grasp that mostly succeeds, for those who look at this first.
-        replace(argument, default=2) if argument.name == 'seed' else argument
-        for argument in CELL_ARGUMENTS
-    ),
+    *CELL_ARGUMENTS,
     Argument(
         'goal',
         str,
