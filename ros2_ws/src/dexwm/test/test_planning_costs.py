@@ -11,12 +11,11 @@ from scipy.spatial.transform import Rotation
 from dexwm.planning.cost import Candidates, WeightedCost
 from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
-from dexwm.planning.costs.keypoint_pixels import KeypointPixels
 from dexwm.planning.costs.latent_distance import LatentDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
 from dexwm.planning.costs.posture import Posture
-from dexwm.planning.costs.predicted_distance import PredictedDistance
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
+from dexwm.planning.costs.seen_keypoints import SeenKeypoints
 from dexwm.planning.costs.step_size import StepSize
 from dexwm.robot.joints import HOME
 
@@ -73,7 +72,7 @@ def test_pixel_distances_are_means_over_what_is_known(candidates, at):
         )
 
     seen = []
-    term = KeypointPixels(lambda z: seen.append(z.shape) or read(z), goal, at)
+    term = SeenKeypoints(lambda z: seen.append(z.shape) or read(z), goal, 'pixels', at)
     steps = [T - 1] if at == 'last' else range(T)
     pixels = read(candidates.latents)
     expected = each(
@@ -87,7 +86,7 @@ def test_pixel_distances_are_means_over_what_is_known(candidates, at):
     assert seen == [(N, len(steps), P, D)]
     in_space = torch.full((3, 4), torch.nan)
     in_space[1] = torch.tensor([3.0, 4.0, 1.0, 0.0])
-    term = PredictedDistance(lambda z: seen.append(z.shape) or z[..., :3, :4], in_space, at)
+    term = SeenKeypoints(lambda z: seen.append(z.shape) or z[..., :3, :4], in_space, 'm', at)
     expected = each(
         candidates,
         lambda n: np.mean(

@@ -19,11 +19,10 @@ from dexwm.planning.cost import CostTerm, WeightedCost
 from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
-from dexwm.planning.costs.keypoint_pixels import KeypointPixels
 from dexwm.planning.costs.latent_distance import LatentDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
-from dexwm.planning.costs.predicted_distance import PredictedDistance
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
+from dexwm.planning.costs.seen_keypoints import SeenKeypoints
 from dexwm.planning.costs.step_size import StepSize
 from dexwm.planning.dummy_motion import DUMMY_GRASP
 from dexwm.planning.errors import PlanningError
@@ -288,14 +287,15 @@ class Planner:
             terms.append((weights.latent, LatentDistance(target.latents, at, target.tokens)))
         reads_depths = self.model.config.keypoint_head.depths
         if weights.predicted_distance and reads_depths and target.points_base is not None:
-            seen = PredictedDistance(
+            seen = SeenKeypoints(
                 lambda latents: self._seen_points(latents, actions),
                 target.points_base[list(RIGHT_HEATMAP_KEYPOINTS)],
+                'predicted_distance',
                 at,
             )
             terms.append((weights.predicted_distance, seen))
         elif target.pixels is not None:
-            read = KeypointPixels(self.model.keypoint_pixels, target.pixels, at)
+            read = SeenKeypoints(self.model.keypoint_pixels, target.pixels, 'keypoint_pixels', at)
             terms.append((weights.keypoint_pixels, read))
         if target.points_base is not None:
             points = KeypointDistance(target.points_base, at)

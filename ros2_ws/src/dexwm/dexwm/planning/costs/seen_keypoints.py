@@ -1,4 +1,4 @@
-"""Distance in space of the keypoints that the model sees in its predictions from the goal's."""
+"""Distance of the keypoints that the model sees in its predictions from the goal's."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from dexwm.planning.preset import CostAt
 
 
 @dataclass(frozen=True)
-class PredictedDistance:
-    """Mean distance in metres: pixels tell little of how far from the camera a hand is.
+class SeenKeypoints:
+    """Mean distance: in the picture (the paper's C_kp, section 3.4), or in space.
 
-    Not in the paper, whose model reads no depths.
+    In space is not in the paper, whose model reads no depths: pixels tell little of how far from
+    the camera a hand is.
 
     Attributes:
-        read: latents (..., P, D) to points (..., K, 3) in the base, metres: the model's keypoint
-            head and the camera.
-        goal: (K, 3) in the base, metres, NaN where unknown.
+        read: latents (..., P, D) to points (..., K, d) by the model's keypoint head: pixels of the
+            input picture (d 2), or metres in the base (d 3).
+        goal: (K, d), NaN where unknown.
+        name: 'keypoint_pixels' or 'predicted_distance'.
         at: which steps count.
     """
 
     read: Callable[[Tensor], Tensor]
     goal: Tensor
+    name: str
     at: CostAt = 'last'
-    name: str = 'predicted_distance'
     needs_latents: bool = True
 
     def __call__(self, candidates: Candidates) -> Tensor:
-        """The term (N,), metres."""
+        """The term (N,), in the unit of what is read."""
         latents = candidates.latents
         assert latents is not None
         # The head is the dearest term: it reads only what counts.
