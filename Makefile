@@ -70,10 +70,12 @@ lint: setup
 	@. tools/env.sh && lint-imports --no-cache
 	@. tools/env.sh && hadolint --config docker/.hadolint.yaml docker/*.Dockerfile
 
+# A machine that others use too may stall in a test that must keep up with the clock: it is tried
+# once more, and named at the end.
 .PHONY: test
 test: lint
 	@. tools/env.sh && pytest -n 2 --dist loadfile -m 'not realtime'
-	@. tools/env.sh && pytest -m realtime
+	@. tools/env.sh && pytest -m realtime --reruns 1 -r aR
 
 .PHONY: bench
 bench: setup

@@ -70,6 +70,13 @@ _MEASURED_REST = 0.02
 # The controllers still go through what was sent last (s).
 _LAST_WORDS = 0.5
 _MS = 1_000_000
+# What the controllers were sent before ends its full pace 0.15 s after it was sent, and a next
+# piece follows after 0.05 s: one that is later than this comes to controllers that slow down.
+_LATE_NS = 100 * _MS
+
+
+class LateCommandError(BenchmarkError):
+    """The machine kept the trajectory node from sending in time: no measurement of a stop."""
 
 
 @dataclass
@@ -337,6 +344,7 @@ class FaultCell:
 
         Raises:
             BenchmarkError: If a controller would not have taken what was commanded.
+            LateCommandError: If what was commanded left the trajectory node too late.
         """
         time.sleep(_LAST_WORDS)
         limits = robot_limits()
@@ -354,7 +362,10 @@ class FaultCell:
         velocities, accelerations = [], []
         for now in times:
             while commands and commands[0][0] <= now:
-                _, name, message = commands.pop(0)
+                sent_ns, name, message = commands.pop(0)
+                late_ns = sent_ns - nanoseconds(message.header.stamp)
+                if late_ns > _LATE_NS:
+                    raise LateCommandError(f'{name} was commanded {late_ns * 1e-9:.3f} s late')
                 try:
                     controllers[name].accept(
                         parse_trajectory(message), nanoseconds(message.header.stamp), int(now)

@@ -16,7 +16,14 @@ from typing import Any
 from dexwm_msgs.msg import MotionState
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from benchmarks.fault_cell import DRIVER, FALSE_TURN, FaultCell, Filters, Stop
+from benchmarks.fault_cell import (
+    DRIVER,
+    FALSE_TURN,
+    FaultCell,
+    Filters,
+    LateCommandError,
+    Stop,
+)
 from benchmarks.measurement import BenchmarkError, Goal, Measurement, Settings
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, JOINTS
 
@@ -149,9 +156,13 @@ def provoke(cell: FaultCell, fault: Fault) -> tuple[Stop, Any]:
         fault.inject(cell)
         result = cell.result(future)
         cell.until_rest()
-        if fault.reason in result.error_string:
-            return cell.measure(fault_ns), result
-    raise BenchmarkError(f'{fault.reason!r} expected, but {result.error_string}')
+        ended = result.error_string
+        if fault.reason in ended:
+            try:
+                return cell.measure(fault_ns), result
+            except LateCommandError as error:
+                ended = str(error)
+    raise BenchmarkError(f'{fault.reason!r} expected, but {ended}')
 
 
 def mend(cell: FaultCell) -> None:

@@ -21,11 +21,23 @@ ARM_FAULT = 'communication_constraints_violation'
 
 
 @pytest.fixture(scope='module')
-def cell(tmp_path_factory):
+def running_cell(tmp_path_factory):
     nodes = {**NODES, 'trajectory': TRAJECTORY}
     with FaultCell(tmp_path_factory.mktemp('cell'), nodes) as cell:
-        cell.until_ready()
         yield cell
+
+
+@pytest.fixture
+def cell(running_cell):
+    """Without what the test before left of its faults."""
+    cell = running_cell
+    if cell.processes['cell'].poll() is not None:
+        cell.start('cell', NODES['cell'])
+    cell.kill('trajectory')
+    cell.start('trajectory', TRAJECTORY)
+    mend(cell)
+    cell.until_ready()
+    return cell
 
 
 def assert_within_limits(stop):
@@ -57,9 +69,6 @@ def test_the_end_of_the_trajectory_node_stops_the_robot(cell, number):
     cell.signal('trajectory', number)
     assert_within_limits(cell.measure(fault_ns))
     assert cell.is_still()
-    cell.kill('trajectory')
-    cell.start('trajectory', TRAJECTORY)
-    cell.until_ready()
 
 
 def test_nothing_moves_unconfirmed_nor_after_a_jump_of_the_clock(cell):
@@ -96,10 +105,6 @@ def test_nothing_moves_unconfirmed_nor_after_a_jump_of_the_clock(cell):
 
 
 def test_death_of_the_controllers_ends_the_motion(cell):
-    cell.filters = Filters()
-    cell.kill('trajectory')
-    cell.start('trajectory', TRAJECTORY)
-    cell.until_ready()
     future = swing(cell)
     fault_ns = cell.now_ns()
     cell.kill('cell')
