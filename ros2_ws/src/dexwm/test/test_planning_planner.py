@@ -367,6 +367,7 @@ def test_impossible_presets_are_refused(settings, message):
 
 def test_settings_of_a_preset_can_be_written_behind_its_name():
     text = 'hybrid,samples=4,elites=2,sigma_arm=1,cost_at=every,weights.latent=0'
+    text += ',precision=bfloat16,compile=true'
     hybrid, changed = find_preset('hybrid'), parse_preset(text)
     assert changed == dataclasses.replace(
         hybrid,
@@ -375,6 +376,8 @@ def test_settings_of_a_preset_can_be_written_behind_its_name():
         elites=2,
         sigma_arm=1.0,
         cost_at='every',
+        precision='bfloat16',
+        compile=True,
         weights=dataclasses.replace(hybrid.weights, latent=0.0),
     )
     assert parse_preset('cpu') == find_preset('cpu')
@@ -390,6 +393,8 @@ def test_settings_of_a_preset_can_be_written_behind_its_name():
         ('hybrid,cost.latent=1', "no setting 'cost.latent'"),
         ('hybrid,samples=many', "samples must be of type int, got 'many'"),
         ('hybrid,samples', "samples must be of type int, got ''"),
+        ('hybrid,compile=yes', "compile must be true or false, got 'yes'"),
+        ('hybrid,precision=half', "precision must be one of float32, bfloat16, got 'half'"),
         ('hybrid,samples=4', 'elites must be from 2 to the 4 samples'),
     ],
 )

@@ -1,5 +1,7 @@
 """The cached rollout gives the numbers of the one that recomputes everything."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -33,6 +35,33 @@ def test_cached_and_naive_agree(seen, encode_per_candidate, residual):
     # What the candidates of one call did must not be seen by those of the next.
     assert torch.equal(cached(actions), first)
     torch.testing.assert_close(cached(actions[3:4]), first[3:4], atol=1e-5, rtol=1e-5)
+
+
+def both_rollouts(**settings):
+    """What a rollout predicts as usual, and with other settings."""
+    predictor = {'dim': 8, 'depth': 2, 'heads': 2, 'context': 4, 'residual': True}
+    model = tiny_world_model(predictor=predictor)
+    generator = torch.Generator().manual_seed(5)
+    latents = model.encode(torch.randint(0, 256, (1, 16, 24, 3), dtype=torch.uint8))
+    past = torch.zeros(0, 132)
+    actions = torch.randn(3, 2, 132, generator=generator)
+    usual = CachedRollout(model, latents, past)(actions)
+    return usual, CachedRollout(model, latents, past, **settings)(actions)
+
+
+@torch.no_grad()
+def test_in_bfloat16_it_predicts_nearly_the_same_in_float32():
+    usual, short = both_rollouts(precision='bfloat16')
+    assert short.dtype == torch.float32
+    assert not torch.equal(short, usual)
+    assert (short - usual).abs().mean() < 0.02 * usual.std()
+
+
+@torch.no_grad()
+@pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
+def test_compiled_it_predicts_the_same():
+    usual, compiled = both_rollouts(compiled=True)
+    torch.testing.assert_close(compiled, usual, atol=1e-5, rtol=1e-5)
 
 
 def test_memory_of_a_candidate_grows_with_its_steps():

@@ -315,7 +315,7 @@ def test_a_goal_picture_is_given_to_who_asks_and_to_nobody_else(model, tmp_path,
     (tmp_path / 'goal.png').write_bytes(b'any')
     monkeypatch.chdir(tmp_path)
     specs = nodes(
-        GRASP, 'goal:=goal.png', f'model:={model}', 'preset:=hybrid', 'plan_seed:=7',
+        GRASP, 'goal:=goal.png', f'model:={model}', 'preset:=hybrid,samples=64', 'plan_seed:=7',
         'camera_namespace:=/other',
     )  # fmt: skip
     assert list(specs) == ['recorder', 'cell', 'camera', 'trajectory', 'planner', 'task']
@@ -325,7 +325,8 @@ def test_a_goal_picture_is_given_to_who_asks_and_to_nobody_else(model, tmp_path,
     assert specs['task'].parameters['seed'] == 7
     assert specs['task'].on_exit is OnExit.FINISH
     assert specs['planner'].parameters == {
-        'model': str(model), 'preset': 'hybrid', 'device': 'cpu', 'camera_calibration': '',
+        'model': str(model), 'preset': 'hybrid,samples=64', 'device': 'cpu',
+        'camera_calibration': '',
     }  # fmt: skip
     for name in ('planner', 'task'):
         assert ('/camera/color/image_raw', '/other/image_raw') in specs[name].remappings
@@ -350,7 +351,8 @@ def test_without_a_goal_the_cell_makes_an_episode_that_only_cell_and_judge_get(m
         (['arm:=franka_ros2', 'hand:=none', 'camera:=none'], 'needs a goal picture'),
         (['objects:=can'], 'leave objects out'),
         (['goal:=HERE', 'model:=/nowhere'], 'no world model in /nowhere'),
-        (['preset:=quick'], 'one of paper-sim'),
+        (['preset:=quick'], "there is no preset 'quick'; there are paper-sim"),
+        (['preset:=hybrid,samples=few'], "samples must be of type int, got 'few'"),
     ],
 )
 def test_a_task_that_cannot_begin_is_refused_at_once(assignments, message, model, tmp_path):

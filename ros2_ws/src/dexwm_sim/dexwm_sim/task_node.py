@@ -24,7 +24,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from dexwm.planning.goal import GoalError, read_goal_picture
-from dexwm.planning.preset import find_preset
+from dexwm.planning.preset import parse_preset
 from dexwm.planning.time_left import planning_time_left
 from dexwm.robot.joints import JOINTS
 from dexwm.robot.model import RobotModel
@@ -228,7 +228,7 @@ class TaskNode(RunNode):
         left = ''
         if self._preset:
             seconds = planning_time_left(
-                find_preset(self._preset),
+                parse_preset(self._preset),
                 feedback.step,
                 feedback.iteration,
                 feedback.elapsed,

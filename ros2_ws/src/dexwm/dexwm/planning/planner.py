@@ -212,7 +212,13 @@ class Planner:
         if cost.needs_latents:
             none = latents.new_zeros(0, options.dim)
             with times.part('predictor'):
-                rollout = CachedRollout(self.model, latents, none)
+                rollout = CachedRollout(
+                    self.model,
+                    latents,
+                    none,
+                    precision=self.preset.precision,
+                    compiled=self.preset.compile,
+                )
 
         horizon = self.preset.horizon_at(replan)
         chunk = chunk_size(self.model, horizon, self.device)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 OptimiserName = Literal['cem', 'icem', 'mppi', 'gradient', 'random', 'none']
 Start = Literal['current', 'dummy', 'keypoints', 'detour']
 CostAt = Literal['last', 'every']
+Precision = Literal['float32', 'bfloat16']
 
 
 class PresetError(ValueError):
@@ -88,6 +89,8 @@ class Preset:
             there, are multiplied by this.
         weights: of the cost's terms.
         cost_at: steps at which distances from the goal count.
+        precision: of the predictor's matrix products while planning.
+        compile: whether `torch.compile` makes one program of the predictor's steps.
 
     Raises:
         PresetError: where a value is out of range.
@@ -110,6 +113,8 @@ class Preset:
     start_sigma: float = 0.15
     weights: CostWeights = field(default_factory=CostWeights)
     cost_at: CostAt = 'last'
+    precision: Precision = 'float32'
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ('horizon', 'samples', 'iterations', 'elites', 'replans', 'executed'):
@@ -126,6 +131,7 @@ class Preset:
             ('optimiser', OptimiserName),
             ('start', Start),
             ('cost_at', CostAt),
+            ('precision', Precision),
         ):
             if getattr(self, name) not in get_args(kind):
                 raise PresetError(
@@ -219,6 +225,8 @@ PRESETS: Mapping[str, Preset] = {
 
 DEFAULT_PRESET = 'hybrid'
 
+_BOOLEANS = {'true': True, 'false': False}
+
 
 def find_preset(name: str) -> Preset:
     """The preset of a name.
@@ -259,6 +267,10 @@ def _parsed(settings: Preset | CostWeights, name: str, written: str) -> Any:
     if name not in known:
         raise PresetError(f'there is no setting {name!r}; there are {", ".join(known)}')
     kind = type(getattr(settings, name))
+    if kind is bool:
+        if written not in _BOOLEANS:
+            raise PresetError(f'{name} must be {" or ".join(_BOOLEANS)}, got {written!r}')
+        return _BOOLEANS[written]
     try:
         return kind(written)
     except ValueError:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dexwm.model.world_model import WorldModel
+from dexwm.planning.preset import Precision
 
 CHUNK_BYTES = 2**28
 """Memory for the candidates that are predicted at a time where there is no GPU."""
@@ -32,29 +33,48 @@ class CachedRollout:
     all iterations.
     """
 
-    def __init__(self, model: WorldModel, latents: Tensor, past_actions: Tensor) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        latents: Tensor,
+        past_actions: Tensor,
+        *,
+        precision: Precision = 'float32',
+        compiled: bool = False,
+    ) -> None:
         """Prepares the observed frames.
 
         Args:
             model: in evaluation mode.
             latents: (S, P, D) of the observed frames, oldest first.
             past_actions: (S - 1, A), between them.
+            precision: of the predictor's matrix products; its weights and what it predicts stay
+                float32.
+            compiled: has `torch.compile` make one program of the predictor's steps; the first
+                call of a process takes a minute, and on a CPU a C++ compiler.
 
         Raises:
             PredictorError: where the shapes do not fit the model.
         """
-        self._predictor = model.predictor
-        with torch.no_grad():
-            self._context = self._predictor.start(latents[None], past_actions[None])
+        predictor = model.predictor
+        self._autocast = torch.autocast(
+            latents.device.type, torch.bfloat16, enabled=precision == 'bfloat16'
+        )
+        with torch.no_grad(), self._autocast:
+            self._context = predictor.start(latents[None], past_actions[None])
+        self._append, self._step = predictor.append, predictor.step
+        if compiled:
+            self._append, self._step = torch.compile(self._append), torch.compile(self._step)
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Latents (N, T, P, D) after each step of actions (N, T, A)."""
         context = self._context
-        predicted = [self._predictor.step(context, actions[:, 0])]
-        for t in range(1, actions.shape[1]):
-            context = self._predictor.append(context, predicted[-1], actions[:, t - 1])
-            predicted.append(self._predictor.step(context, actions[:, t]))
-        return torch.stack(predicted, dim=1)
+        with self._autocast:
+            predicted = [self._step(context, actions[:, 0])]
+            for t in range(1, actions.shape[1]):
+                context = self._append(context, predicted[-1], actions[:, t - 1])
+                predicted.append(self._step(context, actions[:, t]))
+            return torch.stack(predicted, dim=1).float()
 
 
 class NaiveRollout:

@@ -23,7 +23,7 @@ from ament_index_python.packages import (
     get_package_share_directory,
 )
 
-from dexwm.planning.preset import DEFAULT_PRESET, PRESETS
+from dexwm.planning.preset import DEFAULT_PRESET, PRESETS, PresetError, parse_preset
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
 from dexwm_planner.bag.recorded_topics import EXECUTE, PLANNER, PREFIX, TOPICS
@@ -176,7 +176,13 @@ TASK_ARGUMENTS = (
     Argument(
         'model', str, AUTO, "Folder of the world model; auto: this project's models/default."
     ),
-    Argument('preset', str, DEFAULT_PRESET, 'How plans are made.', choices=tuple(PRESETS)),
+    Argument(
+        'preset',
+        str,
+        DEFAULT_PRESET,
+        f'How plans are made: {", ".join(PRESETS)}. Settings may follow after commas: '
+        'hybrid,samples=64.',
+    ),
     Argument('device', str, 'cpu', 'Where the model computes, such as cpu or cuda.'),
     Argument('plan_seed', int, 0, 'Seed of the planner.', minimum=0),
     Argument('execute', bool, True, 'Whether plans are executed; false: one plan is made.'),
@@ -242,8 +248,12 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     """The cell, the planner, and who asks it for the goal; his end is the end of the run.
 
     Raises:
-        GraphError: As `cell_nodes`, and if there is no goal, or no model.
+        GraphError: As `cell_nodes`, and if there is no goal, no model, or no such preset.
     """
+    try:
+        parse_preset(values['preset'])
+    except PresetError as error:
+        raise GraphError(f'preset:={values["preset"]}: {error}.') from error
     episode_file = ''
     if values['goal'] is not None:
         goal = Path(values['goal']).expanduser().absolute()

@@ -42,7 +42,7 @@ from dexwm.planning.grip import GRIPPING_TASKS
 from dexwm.planning.mpc import PlantError, run_task
 from dexwm.planning.optimisers.optimiser import Iteration
 from dexwm.planning.planner import Planner, PlanResult
-from dexwm.planning.preset import PresetError, find_preset
+from dexwm.planning.preset import PresetError, parse_preset
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
@@ -217,7 +217,7 @@ class PlannerNode(LifecycleNode):
 
     def _planner_of(self, preset: str) -> Planner:
         if preset not in self._planners:
-            settings = find_preset(preset)
+            settings = parse_preset(preset)
             self._planners[preset] = Planner(
                 self._model,
                 self._robot,
