@@ -29,12 +29,23 @@ def environment():
     return {**os.environ, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'ROS_DOMAIN_ID': '43'}
 
 
-def test_lifts_an_object_through_the_whole_graph(tmp_path):
+@pytest.mark.parametrize(
+    'parts',
+    [
+        pytest.param((), id='sim'),
+        # Through libfranka's protocol and CAN frames.
+        pytest.param(('arm:=fci', 'hand:=can'), id='fci and can'),
+    ],
+)
+def test_lifts_an_object_through_the_whole_graph(parts, tmp_path):
+    if 'arm:=fci' in parts:
+        pytest.importorskip('pylibfranka', reason='the FCI node needs pylibfranka')
+        pytest.importorskip('franka_sim', reason='the robot of this test needs franka-sim')
     parameters = tmp_path / 'parameters.yaml'
     parameters.write_text(yaml.safe_dump(PATIENT))
     result = subprocess.run(
         [sys.executable, '-m', 'dexwm_planner.runner', 'pick', 'objects:=box,can', 'seed:=3',
-         'quality:=fast', f'runs_dir:={tmp_path}', f'params_file:={parameters}'],
+         'quality:=fast', *parts, f'runs_dir:={tmp_path}', f'params_file:={parameters}'],
         capture_output=True, text=True, timeout=TIMEOUT, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
