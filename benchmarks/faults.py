@@ -2,8 +2,9 @@
 
 Measured with the hardware's settings: speed scale 0.2, joint states at most 0.1 s old, camera at
 most 0.3 s silent. The time is that from the fault to the first moment in which the controllers,
-given what they were sent, command no motion any more. The peaks are fractions of the joints'
-limits of acceleration and jerk from the fault on.
+given what they were sent, command no motion any more. It should be no longer than it may take to
+notice the fault, a tick of the stream, and a stop from the fastest motion. The peaks are fractions
+of the joints' limits of acceleration and jerk from the fault on.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ NODES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 _PEAK = Goal(1.0, at_least=False)
+# A tick of the stream, and from noticing to rest at worst (dexwm.control.motion).
+_TICK, _STOP = 0.05, 0.21
+# Ahead of the present the controllers have this much motion at full rate, without a sender.
+_HORIZON = 0.15
 _ATTEMPTS = 8
 
 
@@ -88,25 +93,27 @@ class Fault:
     Attributes:
         inject: brings it about.
         reason: part of what the trajectory node says of it.
+        noticed_within: how long the trajectory node may take to notice it, but for a tick (s).
         turn: where the first joint is then, at least (rad); None: anywhere at speed.
     """
 
     inject: Callable[[FaultCell], None]
     reason: str
+    noticed_within: float
     turn: float | None = None
 
 
 FAULTS: Mapping[str, Fault] = {
-    'camera hangs': Fault(_hang_camera, 'was silent'),
-    'camera repeats its stamp': Fault(_freeze, 'the same stamp'),
-    'joint states stop': Fault(_lose(*JOINTS), 'the joint state of'),
-    'joint states of the arm stop': Fault(_lose(*ARM_JOINTS), 'the joint state of fr3_joint'),
-    'joint states of the hand stop': Fault(_lose(*HAND_JOINTS), 'the joint state of joint_'),
-    'driver reports an error': Fault(_break_driver, 'a joint is too hot'),
-    'driver is silent': Fault(_silence_driver, f'{DRIVER!r} was silent'),
-    'hand enters a box': Fault(_turn_into_box, 'inside the box keep_out', turn=0.3),
-    'stop': Fault(_stop, 'stopped by ~/stop'),
-    'emergency stop': Fault(_emergency_stop, 'emergency stop'),
+    'camera hangs': Fault(_hang_camera, 'was silent', 0.3),
+    'camera repeats its stamp': Fault(_freeze, 'the same stamp', 0.3),
+    'joint states stop': Fault(_lose(*JOINTS), 'the joint state of', 0.1),
+    'joint states of the arm stop': Fault(_lose(*ARM_JOINTS), 'the joint state of fr3_joint', 0.1),
+    'joint states of the hand stop': Fault(_lose(*HAND_JOINTS), 'the joint state of joint_', 0.1),
+    'driver reports an error': Fault(_break_driver, 'a joint is too hot', 0.0),
+    'driver is silent': Fault(_silence_driver, f'{DRIVER!r} was silent', 0.6),
+    'hand enters a box': Fault(_turn_into_box, 'inside the box keep_out', 0.1, turn=0.3),
+    'stop': Fault(_stop, 'stopped by ~/stop', 0.0),
+    'emergency stop': Fault(_emergency_stop, 'emergency stop', 0.0),
 }
 """Faults after which the same nodes go on."""
 
@@ -183,9 +190,10 @@ def run(settings: Settings) -> list[Measurement]:
     """Measures; raises BenchmarkError where that is not possible."""
     measurements: list[Measurement] = []
 
-    def note(name: str, stop: Stop) -> None:
+    def note(name: str, stop: Stop, noticed_within: float) -> None:
         settings.console.print(f'  {name}: {stop}')
-        measurements.append(Measurement(f'{name}: to rest', stop.commanded, 's'))
+        in_time = Goal(noticed_within + _TICK + _STOP, at_least=False)
+        measurements.append(Measurement(f'{name}: to rest', stop.commanded, 's', in_time))
         if stop.measured is not None:
             measurements.append(Measurement(f'{name}: to measured rest', stop.measured, 's'))
         for what, value in (('acceleration', stop.acceleration), ('jerk', stop.jerk)):
@@ -195,26 +203,27 @@ def run(settings: Settings) -> list[Measurement]:
         cell.until_ready()
         for name, fault in FAULTS.items():
             stop, _ = provoke(cell, fault)
-            note(name, stop)
+            note(name, stop, fault.noticed_within)
             mend(cell)
             resume(cell)
-        for name, kill in (
-            ('trajectory node is told to end', signal.SIGTERM),
-            ('trajectory node is killed', signal.SIGKILL),
-            ('trajectory node hangs', signal.SIGSTOP),
+        for name, kill, noticed_within in (
+            ('trajectory node is told to end', signal.SIGTERM, 0.0),
+            ('trajectory node is killed', signal.SIGKILL, _HORIZON),
+            ('trajectory node hangs', signal.SIGSTOP, _HORIZON),
         ):
             swing(cell)
             fault_ns = cell.now_ns()
             cell.signal('trajectory', kill)
-            note(name, cell.measure(fault_ns))
+            note(name, cell.measure(fault_ns), noticed_within)
             cell.kill('trajectory')
             cell.start('trajectory', NODES['trajectory'])
             cell.until_ready()
         cell.kill('trajectory')
         cell.start('trajectory', {**NODES['trajectory'], 'use_sim_time': True})
         cell.until_ready()
-        stop, _ = provoke(cell, Fault(_jump, 'the clock jumped'))
-        note('clock jumps', stop)
+        jump = Fault(_jump, 'the clock jumped', 0.0)
+        stop, _ = provoke(cell, jump)
+        note('clock jumps', stop, jump.noticed_within)
         cell.filters = Filters()
         cell.kill('trajectory')
         cell.start('trajectory', NODES['trajectory'])
@@ -223,7 +232,7 @@ def run(settings: Settings) -> list[Measurement]:
         fault_ns = cell.now_ns()
         cell.kill('cell')
         cell.result(future)
-        note('controllers are killed', cell.measure(fault_ns))
+        note('controllers are killed', cell.measure(fault_ns), 0.1)
         if cell.state is None or cell.state.state != MotionState.STOPPED:
             raise BenchmarkError('the trajectory node did not stay stopped')
     return measurements

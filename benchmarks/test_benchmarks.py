@@ -25,7 +25,7 @@ GOALS = {
     },
     'data': {'pictures, fast, 2 cores', 'pictures, standard, 2 cores'},
     'faults': {
-        f'{fault}: peak {what} of limit'
+        f'{fault}: {what}'
         for fault in (
             *FAULTS,
             'trajectory node is told to end',
@@ -34,7 +34,7 @@ GOALS = {
             'clock jumps',
             'controllers are killed',
         )
-        for what in ('acceleration', 'jerk')
+        for what in ('to rest', 'peak acceleration of limit', 'peak jerk of limit')
     },
     'kinematics': set(),
     'loader': {'cache over demand'},
