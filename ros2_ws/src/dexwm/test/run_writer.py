@@ -126,7 +126,7 @@ def camera_info(intrinsics):
     )
 
 
-def plan_message(plan, seen, planner, seen_ns, stamp_ns, budget=0.0):
+def plan_message(plan, seen, planner, seen_ns, stamp_ns, budget=0.0, goal_keypoints=()):
     """What the planner node publishes of a plan."""
     zero = make('builtin_interfaces/msg/Duration', sec=0, nanosec=0)
     empty = np.empty(0)
@@ -146,6 +146,7 @@ def plan_message(plan, seen, planner, seen_ns, stamp_ns, budget=0.0):
         header=header(stamp_ns),
         task=plan.task,
         goal_name='',
+        goal_keypoints=np.array(goal_keypoints, np.float64),
         joint_names=list(JOINTS),
         waypoints=points,
         observation_stamp=time(seen_ns),

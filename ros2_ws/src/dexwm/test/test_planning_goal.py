@@ -12,6 +12,7 @@ from dexwm.planning.goal import (
     PictureGoal,
     read_goal_picture,
 )
+from dexwm.planning.goal_file import read_goal
 from dexwm.planning.observation import Observation, ObservationError
 from dexwm.robot.joints import HOME
 
@@ -64,6 +65,39 @@ def test_files_that_are_no_goal_are_refused(tmp_path):
             read_goal_picture(plain)
 
 
+def test_a_goal_of_keypoints_is_read_by_their_names(tmp_path):
+    path = tmp_path / 'goal.yaml'
+    path.write_text('keypoints_base:\n  wrist: [0.4, 0, 0.9]\n  index_tip: [0.5, -0.1, 0.8]\n')
+    points = read_goal(path).points_base
+    np.testing.assert_array_equal(points[[0, 8]], [[0.4, 0.0, 0.9], [0.5, -0.1, 0.8]])
+    assert np.isnan(np.delete(points, [0, 8], axis=0)).all()
+    picture_path = tmp_path / 'goal.png'
+    cv2.imwrite(str(picture_path), picture(0)[..., ::-1])
+    np.testing.assert_array_equal(read_goal(picture_path).image, picture(0))
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        (None, 'cannot be read'),
+        ('[1', 'cannot be read'),
+        ('points: {}', 'must have one entry, keypoints_base'),
+        ('keypoints_base: {}', 'must be positions by name'),
+        ('keypoints_base: {nose: [0, 0, 0]}', 'the names are wrist, thumb_cmc'),
+        ('keypoints_base: {wrist: [0, 0]}', r'wrist of .* must be \[x, y, z\] in metres'),
+        ('keypoints_base: {wrist: [a, b, c]}', r'wrist of .* must be \[x, y, z\] in metres'),
+        ('keypoints_base: {wrist: [.nan, 0, 0]}', 'says nothing'),
+        ('keypoints_base: {wrist: [.inf, 0, 0]}', 'must be finite'),
+    ],
+)
+def test_files_that_tell_no_keypoints_are_refused(text, message, tmp_path):
+    path = tmp_path / 'goal.yaml'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(GoalError, match=message):
+        read_goal(path)
+
+
 def test_arrays_that_are_no_goal_are_refused():
     with pytest.raises(GoalError, match=r'\(H, W, 3\) uint8 RGB, got \(32, 48\)'):
         PictureGoal(picture(0)[..., 0])
@@ -79,6 +113,8 @@ def test_arrays_that_are_no_goal_are_refused():
         KeypointGoal(points_base=np.zeros((20, 3)))
     with pytest.raises(GoalError, match='NaN where unknown'):
         KeypointGoal(points_base=np.full((21, 3), np.inf))
+    with pytest.raises(GoalError, match='4 numbers are no points'):
+        KeypointGoal.from_message([0.0] * 4)
     with pytest.raises(GoalError, match='column -1'):
         ObjectCrop(picture(0), -1, 0)
 

@@ -17,7 +17,7 @@ from dexwm.cli import main
 from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.model.checkpoint import load_checkpoint
 from dexwm.planning.compute_setup import ComputeSetup
-from dexwm.planning.goal import PictureGoal
+from dexwm.planning.goal import KeypointGoal, PictureGoal
 from dexwm.planning.observation import Observation
 from dexwm.planning.planner import Planner
 from dexwm.planning.preset import PRESETS, PresetError, find_preset
@@ -59,14 +59,16 @@ def planner(checkpoint, model):
     return Planner(load_checkpoint(checkpoint), model, preset, boxes=BOXES)
 
 
-def run_messages(planner, checkpoint, urdf, budget=0.0, **stop):
+def run_messages(planner, checkpoint, urdf, budget=0.0, goal=None, **stop):
     """Two plans of a task, as their planner published them."""
-    goal = PictureGoal(picture(1))
+    goal = goal or PictureGoal(picture(1))
+    keypoints = () if isinstance(goal, PictureGoal) else goal.points_base.ravel()
     messages = [
         ('/planner/setup', setup_message(planner, checkpoint, urdf, BOXES)),
-        ('/planner/goal', image(goal.image)),
         ('/camera/color/image_raw', image(picture(7), 1)),
     ]
+    if isinstance(goal, PictureGoal):
+        messages.append(('/planner/goal', image(goal.image)))
     previous = None
     for replan in range(2):
         q = HOME + 0.01 * replan
@@ -88,7 +90,7 @@ def run_messages(planner, checkpoint, urdf, budget=0.0, **stop):
             ('/planner/observed', image(seen.image, seen_ns)),
             (
                 '/planner/plan',
-                plan_message(plan, seen, planner, seen_ns, planned_ns, budget),
+                plan_message(plan, seen, planner, seen_ns, planned_ns, budget, keypoints),
             ),
             ('/planner/overlay', image(picture(20))),
         ]
@@ -123,6 +125,16 @@ def test_the_same_build_makes_the_same_bytes(bag, tmp_path, capsys):
     assert content['not_as_recorded'] == content['problems'] == []
     assert [plan['waypoint_difference'] for plan in content['plans']] == [0.0, 0.0]
     assert 'identical, bit for bit' in capsys.readouterr().out
+
+
+def test_plans_to_keypoints_are_made_again(planner, checkpoint, urdf, tmp_path, capsys):
+    points = np.full((21, 3), np.nan)
+    points[8] = 0.5, 0.1, 0.9
+    messages = run_messages(planner, checkpoint, urdf, goal=KeypointGoal(points_base=points))
+    bag = write_messages(tmp_path / 'bag', messages)
+    assert verdicts(bag, tmp_path)[:2] == (0, ['identical'] * 2)
+    assert main(['report', str(bag), '--out', str(tmp_path / 'report.html')]) == 0
+    assert 'keypoints, SHA-256' in (tmp_path / 'report.html').read_text()
 
 
 def test_the_plan_depends_on_what_is_said_to_be_recorded(messages, tmp_path):

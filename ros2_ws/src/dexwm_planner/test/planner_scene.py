@@ -168,7 +168,7 @@ class Scene:
 
     def send(self, task='reach', goal=None, **request):
         assert self.client.wait_for_server(TIMEOUT)
-        if goal is None and 'goal_name' not in request:
+        if goal is None and not {'goal_name', 'goal_keypoints'} & set(request):
             goal = picture(1)
         if goal is not None:
             request['goal_image'] = array_to_image(goal)

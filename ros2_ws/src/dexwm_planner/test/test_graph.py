@@ -348,7 +348,7 @@ def test_without_a_goal_the_cell_makes_an_episode_that_only_cell_and_judge_get(m
     ('assignments', 'message'),
     [
         (['goal:=nothing.png'], r'there is no file .*/nothing.png'),
-        (['arm:=franka_ros2', 'hand:=none', 'camera:=none'], 'needs a goal picture'),
+        (['arm:=franka_ros2', 'hand:=none', 'camera:=none'], 'needs a goal'),
         (['objects:=can'], 'leave objects out'),
         (['goal:=HERE', 'model:=/nowhere'], 'no world model in /nowhere'),
         (['preset:=quick'], "there is no preset 'quick'; there are paper-sim"),

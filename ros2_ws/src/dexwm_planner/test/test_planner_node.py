@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, KeyValue
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
+from dexwm.planning.goal import KeypointGoal
 from dexwm.planning.mpc import REPLACEMENTS
 from dexwm.robot.joints import JOINTS
 from dexwm_planner.camera.image_conversion import image_to_array
@@ -62,6 +63,26 @@ def test_a_goal_picture_becomes_a_plan_and_the_same_seed_the_same_plan(scene):
     assert again.waypoints == plan.waypoints and again.costs == plan.costs
     assert other.waypoints != plan.waypoints
     assert scene.robot.motions == []
+
+
+def test_keypoints_are_a_goal_too(scene):
+    scene.wait_ready()
+    pictures = []
+    scene.robot.create_subscription(Image, '/planner/goal', pictures.append, LATCHED)
+    goal = np.full((21, 3), np.nan)
+    goal[8] = 0.5, 0.1, 0.9
+    result = scene.ask(goal_keypoints=goal.ravel().tolist(), preset='keypoints')
+    assert (result.error_code, result.error_string) == (Result.SUCCESSFUL, '')
+    np.testing.assert_array_equal(np.reshape(result.plan.goal_keypoints, (21, 3)), goal)
+    assert result.plan.goal_digest == KeypointGoal(points_base=goal).digest
+    assert (
+        dict(zip(result.plan.term_names, result.plan.terms, strict=True))['keypoint_distance']
+        < 0.02
+    )
+    assert not pictures
+    for wrong, message in (([0.0] * 60, r'must be (21, 3)'), ([np.nan] * 63, 'says nothing')):
+        refused = scene.ask(goal_keypoints=wrong, preset='keypoints')
+        assert refused.error_code == Result.INVALID_GOAL and message in refused.error_string
 
 
 def test_executed_plans_follow_one_another_from_where_the_robot_got(scene):
@@ -232,7 +253,7 @@ def test_one_goal_at_a_time_and_cancel_ends_it_within_an_iteration(scene):
         ({'goal_name': 'nothing'}, "no goal 'nothing'"),
         ({'goal': np.zeros((*SIZE, 3), np.uint8)}, 'shows nothing'),
         ({'goal': picture()[:, :80].copy()}, 'picture'),
-        ({'goal_name': ''}, 'neither a name nor a picture'),
+        ({'goal_name': ''}, 'neither a name, a picture nor keypoints'),
     ],
 )
 def test_goals_that_cannot_be_are_refused(request_fields, message, scene):

@@ -1,4 +1,4 @@
-"""The node `task`: asks the planner for a goal picture, shows progress, judges and records.
+"""The node `task`: gives the planner its goal, shows progress, judges and records.
 
 In the simulated cell it ends with exit code 0 only if the episode's judge says that the task was
 done; elsewhere, if the planner says that the plan was executed.
@@ -23,7 +23,8 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 
-from dexwm.planning.goal import GoalError, read_goal_picture
+from dexwm.planning.goal import Goal, GoalError, KeypointGoal, PictureGoal
+from dexwm.planning.goal_file import read_goal
 from dexwm.planning.preset import parse_preset
 from dexwm.planning.time_left import planning_time_left
 from dexwm.robot.joints import JOINTS
@@ -59,7 +60,7 @@ class TaskSummary:
         verdict: ``success``, ``no success``, ``executed`` (without a judge) or ``failed``.
         reason: Why it failed; empty otherwise.
         task: reach, grasp or place.
-        goal: Path of the goal picture.
+        goal: Path of the goal.
         seed: Seed of the planner.
         paper_criterion: Whether DexWM's criterion was met (appendix C.4).
         strict_criterion: Whether the stricter one was.
@@ -92,7 +93,9 @@ class TaskNode(RunNode):
     def __init__(self) -> None:
         super().__init__('task')
         task = self._declare('task', 'grasp', 'reach, grasp or place')
-        self._goal_path = Path(self._declare('goal', '', 'The goal picture.'))
+        self._goal_path = Path(
+            self._declare('goal', '', 'The goal: a picture, or keypoints in YAML.')
+        )
         episode = self._declare('episode_file', '', 'Episode that judges; empty: nobody does.')
         self._preset = self._declare('preset', '', "Planning preset; empty: the planner's.")
         seed = self._declare('seed', 0, 'Seed of the planner.')
@@ -100,6 +103,7 @@ class TaskNode(RunNode):
         self._task_timeout = self._seconds('task_timeout', 600.0, 'Longest time of the task.')
         self._monitor: TaskMonitor | None = None
         self._episode_file = Path(episode) if episode else None
+        self._goal: Goal | None = None
         self._pictures: dict[str, Image] = {}
         self._costs: dict[int, list[tuple[float, float]]] = {}
         self._started = 0.0
@@ -150,14 +154,19 @@ class TaskNode(RunNode):
             seed=self.summary.seed,
             execute=self._execute,
         )
-        picture = read_goal_picture(self._goal_path)
-        goal.goal_image = Image(
-            height=picture.shape[0],
-            width=picture.shape[1],
-            encoding='rgb8',
-            step=3 * picture.shape[1],
-            data=picture.tobytes(),
-        )
+        self._goal = read_goal(self._goal_path)
+        if isinstance(self._goal, KeypointGoal):
+            assert self._goal.points_base is not None
+            goal.goal_keypoints = self._goal.points_base.ravel().tolist()
+        else:
+            picture = self._goal.image
+            goal.goal_image = Image(
+                height=picture.shape[0],
+                width=picture.shape[1],
+                encoding='rgb8',
+                step=3 * picture.shape[1],
+                data=picture.tobytes(),
+            )
         self._wait_for(
             (
                 (
@@ -268,8 +277,9 @@ class TaskNode(RunNode):
         summary.reason = summary.reason or self.recording_problem
         self._write_summary(json.dumps(asdict(summary), indent=2) + '\n')
         if 'start' in pictures:
-            goal = read_goal_picture(self._goal_path)
-            strip = picture_strip({'goal': goal, **pictures})
+            if isinstance(self._goal, PictureGoal):
+                pictures['goal'] = self._goal.image
+            strip = picture_strip(pictures)
             cv2.imwrite(str(self.directory / STRIP), cv2.cvtColor(strip, cv2.COLOR_RGB2BGR))
         if costs:
             plot_costs(costs, self.directory / COSTS)

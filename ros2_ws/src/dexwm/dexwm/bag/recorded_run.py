@@ -17,7 +17,7 @@ from dexwm.bag.bag_reader import BagError, BagReader
 from dexwm.bag.planner_setup import PlannerSetup
 from dexwm.bag.preset_text import preset_from_text
 from dexwm.geometry.camera import CameraIntrinsics, CameraIntrinsicsError
-from dexwm.planning.goal import GoalError, PictureGoal
+from dexwm.planning.goal import Goal, GoalError, KeypointGoal, PictureGoal
 from dexwm.planning.goal import picture_digest as digest_of
 from dexwm.planning.observation import Observation
 from dexwm.planning.planner import PlanResult
@@ -48,7 +48,7 @@ class RecordedPlan:
         observed_positions: (23,) where the joints were, rad.
         seed: of the planner.
         checkpoint_digest: SHA-256 of the model.
-        goal_digest: SHA-256 of the goal picture.
+        goal_digest: SHA-256 of the goal.
         preset: how it was made.
         replan: its number within its task, from 0.
         previous_waypoints: (T, 23) of the plan before; None for a first one.
@@ -58,7 +58,7 @@ class RecordedPlan:
         terms: of its cost, weighted, by name.
         seconds: 'total', and its parts by name.
         picture: what the camera saw (H, W, 3), RGB; None where the recording lacks it.
-        goal: the goal picture; None where the recording lacks it.
+        goal: what it was to reach; None where the recording lacks it.
     """
 
     stamp_ns: int
@@ -82,7 +82,7 @@ class RecordedPlan:
     terms: dict[str, float]
     seconds: dict[str, float]
     picture: NDArray[np.uint8] | None = None
-    goal: NDArray[np.uint8] | None = None
+    goal: Goal | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -253,7 +253,7 @@ def rgb_of(message: Any) -> NDArray[np.uint8]:
 
 def _read_plans(bag: BagReader, planner: str, run: RecordedRun) -> None:
     """Fills in plans, setup and feedback."""
-    goals: dict[str, NDArray[np.uint8]] = {}
+    goals: dict[str, Goal] = {}
     seen: dict[int, NDArray[np.uint8]] = {}
     messages = []
     names = ('plan', 'goal', 'observed', 'setup', _FEEDBACK)
@@ -263,8 +263,8 @@ def _read_plans(bag: BagReader, planner: str, run: RecordedRun) -> None:
         if name == 'plan':
             messages.append(content)
         elif name == 'goal':
-            picture = rgb_of(content)
-            goals[PictureGoal(picture).digest] = picture
+            goal = PictureGoal(rgb_of(content))
+            goals[goal.digest] = goal
         elif name == 'observed':
             seen[_nanoseconds(content.header.stamp)] = rgb_of(content)
         elif name == 'setup':
@@ -342,7 +342,7 @@ def _camera_topics(bag: BagReader, planner: str) -> set[str]:
 
 
 def _plan(
-    message: Any, seen: Mapping[int, NDArray[np.uint8]], goals: Mapping[str, NDArray[np.uint8]]
+    message: Any, seen: Mapping[int, NDArray[np.uint8]], goals: Mapping[str, Goal]
 ) -> RecordedPlan:
     if not hasattr(message, 'preset_settings'):
         raise BagError(
@@ -363,7 +363,12 @@ def _plan(
     picture = seen.get(stamp_ns)
     if picture is not None and digest_of(picture) != message.picture_digest:
         picture = None
+    # Recordings of older versions have plans to pictures only.
+    points = getattr(message, 'goal_keypoints', ())
     try:
+        goal = goals.get(message.goal_digest)
+        if len(points):
+            goal = KeypointGoal.from_message(points)
         return RecordedPlan(
             stamp_ns=_nanoseconds(message.header.stamp),
             task=message.task,
@@ -390,7 +395,7 @@ def _plan(
             terms=dict(zip(message.term_names, map(float, message.terms), strict=True)),
             seconds=dict(zip(message.timing_names, map(float, message.timings), strict=True)),
             picture=picture,
-            goal=goals.get(message.goal_digest),
+            goal=goal,
         )
     except (CameraIntrinsicsError, PresetError, IndexError, GoalError) as error:
         raise BagError(f'a recorded plan cannot be used: {error}') from error

@@ -15,7 +15,7 @@ from dexwm.bag.recorded_run import RecordedPlan, RecordedRun
 from dexwm.model.checkpoint import load_checkpoint
 from dexwm.planning.compute_setup import ComputeSetup
 from dexwm.planning.errors import PlanningError
-from dexwm.planning.goal import GoalError, PictureGoal
+from dexwm.planning.goal import GoalError
 from dexwm.planning.observation import ObservationError
 from dexwm.planning.optimisers.optimiser import Iteration
 from dexwm.planning.planner import Planner, PlanResult
@@ -116,7 +116,7 @@ class Replay:
             planner = self._planner_of(recorded)
             planned = planner.plan(
                 recorded.observation(),
-                PictureGoal(recorded.goal),
+                recorded.goal,
                 task=recorded.task,
                 seed=recorded.seed,
                 replan=recorded.replan,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dexwm.bag.recorded_run import RecordedPlan, RecordedRun
 from dexwm.bag.report_plots import plot_costs, plot_joints, plot_timings
+from dexwm.planning.goal import Goal, KeypointGoal, PictureGoal
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -109,8 +110,9 @@ def _verdict(summary: Mapping[str, Any]) -> str:
 
 def _pictures(run: RecordedRun) -> str:
     pictures = dict(run.pictures)
-    if run.plans[-1].goal is not None:
-        pictures['goal'] = run.plans[-1].goal
+    goal = run.plans[-1].goal
+    if isinstance(goal, PictureGoal):
+        pictures['goal'] = goal.image
     first = run.plans[0].picture
     if 'start' not in pictures and first is not None:
         pictures['start'] = first
@@ -135,11 +137,15 @@ def _plans(plans: Sequence[RecordedPlan]) -> str:
     return _table(rows, ('', 'how', 'ended', 'cost', 'its terms', 'took'))
 
 
+def _kind(goal: Goal | None) -> str:
+    return 'keypoints' if isinstance(goal, KeypointGoal) else 'a picture'
+
+
 def _provenance(run: RecordedRun, started: Mapping[str, Any]) -> str:
     last = run.plans[-1]
     rows: list[tuple[Any, ...]] = [
         ('recording', f'{run.path}, {run.seconds:.1f} s'),
-        ('goal', f'{last.goal_name or "a picture"}, SHA-256 {last.goal_digest[:_DIGITS]}…'),
+        ('goal', f'{last.goal_name or _kind(last.goal)}, SHA-256 {last.goal_digest[:_DIGITS]}…'),
         ('checkpoint', f'SHA-256 {last.checkpoint_digest[:_DIGITS]}…'),
     ]
     if run.setup is not None:

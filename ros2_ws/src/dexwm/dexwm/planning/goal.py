@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,17 @@ class KeypointGoal:
                 'the goal says nothing: give points_base or pixels of the right hand, '
                 'or an object crop'
             )
+
+    @classmethod
+    def from_message(cls, values: Sequence[float]) -> KeypointGoal:
+        """The goal of `points_base` as messages have it, row by row.
+
+        Raises:
+            GoalError: as the class, and where their number is no multiple of 3.
+        """
+        if len(values) % 3:
+            raise GoalError(f'{len(values)} numbers are no points of 3')
+        return cls(points_base=np.asarray(values, np.float64).reshape(-1, 3))
 
     @property
     def digest(self) -> str:

@@ -30,6 +30,7 @@ from rosgraph_msgs.msg import Clock
 
 from dexwm.bag.bag_reader import BagError, BagReader, RawMessage
 from dexwm.bag.recorded_run import RecordedPlan, read_run
+from dexwm.planning.goal import KeypointGoal, PictureGoal
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_planner.bag.recorded_topics import PLANNER, PREFIX
 from dexwm_planner.camera.image_conversion import array_to_image
@@ -139,15 +140,17 @@ class PlayerNode(Node):
         if plan is None:
             return 0.0
         begin = time.monotonic()
-        assert plan.goal is not None
         goal = PlanToGoal.Goal(
-            goal_image=array_to_image(plan.goal, 'rgb8'),
             task=plan.task,
             preset=plan.preset.name,
             budget=plan.budget or 0.0,
             seed=plan.seed,
             execute=False,
         )
+        if isinstance(plan.goal, PictureGoal):
+            goal.goal_image = array_to_image(plan.goal.image, 'rgb8')
+        elif isinstance(plan.goal, KeypointGoal) and plan.goal.points_base is not None:
+            goal.goal_keypoints = plan.goal.points_base.ravel().tolist()
         self._answers.append((plan, self._client.send_goal_async(goal)))
         self._result(self._answers[-1][1])
         self._stop.wait(_BEFORE_PICTURE)

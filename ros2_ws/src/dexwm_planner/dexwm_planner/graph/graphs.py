@@ -170,8 +170,8 @@ TASK_ARGUMENTS = (
         'goal',
         str,
         AUTO,
-        'The goal picture; auto: the simulated cell makes an episode of the task from the seed, '
-        'with a picture of its end, and judges.',
+        'The goal: a picture, or keypoints of the hand in a YAML file; auto: the simulated cell '
+        'makes an episode of the task from the seed, with a picture of its end, and judges.',
     ),
     Argument(
         'model', str, AUTO, "Folder of the world model; auto: this project's models/default."
@@ -260,7 +260,7 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
         if not goal.is_file():
             raise GraphError(f'goal:={values["goal"]}: there is no file {goal}.')
     elif not _is_simulated(values):
-        raise GraphError(f'arm:={values["arm"]} needs a goal picture: goal:=PATH.')
+        raise GraphError(f'arm:={values["arm"]} needs a goal: goal:=PATH.')
     else:
         episode_file = str(_make_episode(task, values, context.directory / 'episode'))
         goal = Path(episode_file).with_name('goal.png')

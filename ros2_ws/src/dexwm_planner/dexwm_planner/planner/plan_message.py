@@ -39,9 +39,12 @@ def plan_message(
         stamp: when it was ready.
     """
     previous = plan.previous_waypoints
+    has_picture = bool(request.goal_name or request.goal_image.data)
+    goal_keypoints = [] if has_picture else request.goal_keypoints
     message = Plan(
         task=plan.task,
         goal_name=request.goal_name,
+        goal_keypoints=goal_keypoints,
         joint_names=list(JOINTS),
         waypoints=[JointTrajectoryPoint(positions=q.tolist()) for q in plan.waypoints],
         observation_stamp=Time(nanoseconds=seen.stamp_ns).to_msg(),

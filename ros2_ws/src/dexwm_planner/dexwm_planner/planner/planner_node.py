@@ -1,4 +1,4 @@
-"""The node `planner`: a goal picture in, plans out, by the world model.
+"""The node `planner`: a goal in, plans out, by the world model.
 
 A lifecycle node: configuring loads the model and plans once to warm up, activating starts to
 listen. With the parameter `autostart` it does both by itself.
@@ -37,7 +37,7 @@ from dexwm.model.encoders.encoder import EncoderError
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.compute_setup import ComputeSetup
 from dexwm.planning.errors import PlanningError
-from dexwm.planning.goal import GoalError, PictureGoal
+from dexwm.planning.goal import Goal, GoalError, KeypointGoal, PictureGoal
 from dexwm.planning.grip import GRIPPING_TASKS
 from dexwm.planning.mpc import PlantError, run_task
 from dexwm.planning.optimisers.optimiser import Iteration
@@ -259,7 +259,8 @@ class PlannerNode(LifecycleNode):
                 raise GoalError(f'unknown task {request.task!r}; there are {", ".join(TASKS)}')
         except (GoalError, GoalLibraryError, ImageMessageError, PresetError) as error:
             return self._refuse(handle, result.INVALID_GOAL, str(error))
-        self._publish_picture(self._goal, goal.image)
+        if isinstance(goal, PictureGoal):
+            self._publish_picture(self._goal, goal.image)
         try:
             return self._plan_to(handle, goal, planner)
         except (GoalError, PreprocessError) as error:
@@ -275,7 +276,7 @@ class PlannerNode(LifecycleNode):
             return self._refuse(handle, result.PLANNING_FAILED, str(error))
 
     def _plan_to(
-        self, handle: ServerGoalHandle, goal: PictureGoal, planner: Planner
+        self, handle: ServerGoalHandle, goal: Goal, planner: Planner
     ) -> PlanToGoal.Result:
         request, result = handle.request, PlanToGoal.Result()
         assert self._inputs is not None
@@ -356,19 +357,21 @@ class PlannerNode(LifecycleNode):
             handle.abort()
         return PlanToGoal.Result(error_code=code, error_string=reason, plan=plan or Plan())
 
-    def _goal_of(self, request: PlanToGoal.Goal) -> PictureGoal:
+    def _goal_of(self, request: PlanToGoal.Goal) -> Goal:
         """The request's goal.
 
         Raises:
-            GoalError: If it has none, or its picture shows nothing.
+            GoalError: If it has none, its picture shows nothing, or its keypoints tell none.
             GoalLibraryError: If the library has none of its name.
             ImageMessageError: If its picture is malformed.
         """
         if request.goal_name:
             return PictureGoal(self._library.get(request.goal_name).image)
-        if not request.goal_image.data:
-            raise GoalError('the goal has neither a name nor a picture: give one of them')
-        return PictureGoal(image_to_array(request.goal_image, 'rgb8'))
+        if request.goal_image.data:
+            return PictureGoal(image_to_array(request.goal_image, 'rgb8'))
+        if request.goal_keypoints:
+            return KeypointGoal.from_message(request.goal_keypoints)
+        raise GoalError('the goal has neither a name, a picture nor keypoints: give one of them')
 
     def _capture(self) -> NDArray[np.uint8]:
         """A picture of now, for the library.
