@@ -167,8 +167,8 @@ def test_persistence_is_the_measure(truth, persistence):
 def test_figures_against_loops(truth, guess, persistence):
     figures = compute_figures(truth, guess, persistence)
     distances, right, counted = [], 0, 0
-    errors = {'all': [], 'touched': [], 'untouched': []}
-    stays = {'all': [], 'touched': [], 'untouched': []}
+    errors = {'all': [], 'touching': [], 'left': [], 'untouched': []}
+    stays = {'all': [], 'touching': [], 'left': [], 'untouched': []}
     for n in range(WINDOWS):
         for t in range(1, STEPS + 1):
             for k in range(12):
@@ -182,7 +182,9 @@ def test_figures_against_loops(truth, guess, persistence):
                 start, now = truth.object_pixels[n, 0, k], truth.object_pixels[n, t, k]
                 if seen and np.hypot(*(now - start)) > 8:
                     touched = truth.object_contact[n, : t + 1, k].any()
-                    for name in ('all', 'touched' if touched else 'untouched'):
+                    kind = 'left' if touched else 'untouched'
+                    kind = 'touching' if truth.object_contact[n, t, k] else kind
+                    for name in ('all', kind):
                         errors[name].append(np.hypot(*(guess.objects[n, t - 1, k] - now)))
                         stays[name].append(np.hypot(*(start - now)))
     assert figures.keypoints.error.mean.value == pytest.approx(np.mean(distances))

@@ -21,6 +21,9 @@ from dexwm.evaluation.pck import (
 OBJECT_HORIZONS = (1.0, 2.0)
 """Times after the observed frame, besides the last, at which errors of objects are given (s)."""
 
+OBJECT_PARTS = ('touching', 'left', 'untouched')
+"""Moved objects that the hand touches, has touched since the observed frame, and has not."""
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -122,8 +125,8 @@ class ObjectFigures:
 
     Attributes:
         error: Over time, pixels.
-        parts: By what was moved ('all', 'touched' by the hand since the observed frame,
-            'untouched') and when ('mean' over all later frames, or '4 s').
+        parts: By what was moved ('all', or one of `OBJECT_PARTS`) and when ('mean' over all later
+            frames, or '4 s').
     """
 
     error: Curve
@@ -246,17 +249,16 @@ def _object_figures(truth: Truth, readings: Readings, persistence: Readings) -> 
     moved = moved_since_start(truth.object_pixels, truth.object_visible)
     touched = touched_since_start(truth.object_contact)
     result: dict[str, dict[str, ObjectError]] = {}
-    for name, chosen in {
-        'all': moved,
-        'touched': moved & touched,
-        'untouched': moved & ~touched,
-    }.items():
+    touching = truth.object_contact[:, 1:]
+    parts = (touching, touched & ~touching, ~touched)
+    for name, part in zip(('all', *OBJECT_PARTS), (np.ones_like(moved), *parts), strict=True):
+        chosen = moved & part
         result[name] = {}
         for when, steps in _horizons(truth.times).items():
-            part = np.zeros_like(chosen)
-            part[:, steps] = chosen[:, steps]
+            then = np.zeros_like(chosen)
+            then[:, steps] = chosen[:, steps]
             result[name][when] = _object_error(
-                truth.episode, part, errors, persistence_errors, displacement
+                truth.episode, then, errors, persistence_errors, displacement
             )
     return ObjectFigures(
         _mean_curve(truth.episode, np.where(moved, errors, 0).sum(-1), moved.sum(-1)), result

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from rich.table import Table
 
 from dexwm.evaluation.bootstrap import Estimate
-from dexwm.evaluation.figures import Figures, KeypointFigures, ObjectFigures
+from dexwm.evaluation.figures import OBJECT_PARTS, Figures, KeypointFigures, ObjectFigures
 from dexwm.evaluation.json_file import write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Role = Literal['model', 'persistence', 'true frame']
 
@@ -82,7 +82,7 @@ class Report:
         )
         objects = _table(
             f'Moved objects: at {last} | mean over time [95 % interval]',
-            ['error (px)', '/ persistence', '/ true start', 'touched', 'untouched'],
+            ['error (px)', '/ persistence', '/ true start', *OBJECT_PARTS],
         )
         for entry in self.entries:
             figures = entry.figures
@@ -116,7 +116,7 @@ def _object_cells(objects: ObjectFigures, last: str) -> list[str]:
         _pair(at_end.ratio, whole.ratio, 2) + interval,
         _pair(at_end.ratio_to_true_start, whole.ratio_to_true_start, 2),
     ]
-    for name in ('touched', 'untouched'):
+    for name in OBJECT_PARTS:
         part = objects.parts[name]
         cells.append(_pair(part[last].ratio, part['mean'].ratio, 2))
     return cells
