@@ -102,10 +102,15 @@ def test_missing_files_are_named(folder, tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda c: c.update(format_version=2), 'format_version 2, this program reads 1'),
+        (lambda c: c.update(format_version=1), 'format_version 1, this program reads 2'),
         (lambda c: c.pop('format_version'), 'format_version None'),
         (lambda c: c.update(colour='red'), 'must have the keys .* got .*colour'),
         (lambda c: c.pop('encoder_digest'), 'must have the keys'),
+        (
+            lambda c: c['keypoints'].reverse(),
+            "other keypoints of a hand.*'little_tip', 'little_dip'",
+        ),
+        (lambda c: c['keypoints'].pop(), 'other keypoints of a hand'),
         (lambda c: c['model'].update(colour='red'), 'model has no key colour'),
         (lambda c: c['model']['predictor'].update(gates=3), r'model\.predictor has no key gates'),
         (lambda c: c['model']['predictor'].pop('residual'), r'model\.predictor lacks residual'),
@@ -145,7 +150,7 @@ def test_damaged_files_are_refused(folder, tmp_path):
     with pytest.raises(CheckpointError, match='cannot be read, copy it again'):
         load_checkpoint(folder, encoder=TinyEncoder())
     weights.write_bytes(whole)
-    (folder / 'config.json').write_text('{"format_version": 1')
+    (folder / 'config.json').write_text('{"format_version": 2')
     with pytest.raises(CheckpointError, match=r'config\.json cannot be read'):
         load_checkpoint(folder, encoder=TinyEncoder())
 

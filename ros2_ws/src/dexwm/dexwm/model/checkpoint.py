@@ -1,7 +1,8 @@
 """Models on disk: a folder with config.json and model.safetensors.
 
 The public weights of the encoder are not stored, only a digest of them, so that a model can't be
-used with others; what was trained behind them (an adapter) is stored.
+used with others; what was trained behind them (an adapter) is stored. So are the names of the
+hand's keypoints, whose number and order are what an action means.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from torch import Tensor
 from dexwm.model.encoders.encoder import Encoder
 from dexwm.model.encoders.registry import build_encoder
 from dexwm.model.world_model import WorldModel, WorldModelConfig, WorldModelError
+from dexwm.robot.keypoints import KEYPOINTS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE = 'config.json'
 WEIGHTS_FILE = 'model.safetensors'
-_KEYS = ('format_version', 'encoder_digest', 'frozen_encoder_digest', 'model')
+_KEYS = ('format_version', 'encoder_digest', 'frozen_encoder_digest', 'keypoints', 'model')
 
 
 class CheckpointError(ValueError):
@@ -86,8 +88,8 @@ def load_checkpoint(
         The model in evaluation mode.
 
     Raises:
-        CheckpointError: where a file is missing, damaged or of another version, or weights or
-            encoder do not belong to the configuration.
+        CheckpointError: where a file is missing, damaged or of another version, the model is for
+            other keypoints of a hand, or weights or encoder do not belong to the configuration.
         WeightsNotFoundError: where the public weights of the encoder are not on this machine.
     """
     folder = Path(folder)
@@ -134,6 +136,7 @@ def _describe(model: WorldModel) -> str:
         'format_version': FORMAT_VERSION,
         'encoder_digest': model.encoder.digest(),
         'frozen_encoder_digest': model.encoder.frozen_digest(),
+        'keypoints': list(KEYPOINTS),
         'model': model.config.to_dict(),
     }
     return json.dumps(settings, indent=2) + '\n'
@@ -158,6 +161,12 @@ def _read_config(path: Path) -> tuple[dict[str, Any], WorldModelConfig]:
     if set(stored) != set(_KEYS):
         raise CheckpointError(
             f'{path} must have the keys {", ".join(_KEYS)}, got {", ".join(stored)}'
+        )
+    if stored['keypoints'] != list(KEYPOINTS):
+        raise CheckpointError(
+            f'{path} is of a model for other keypoints of a hand, or another order of them: '
+            f'{stored["keypoints"]}; this program has {list(KEYPOINTS)}. Use a model that was '
+            'trained with these'
         )
     try:
         return stored, WorldModelConfig.from_dict(stored['model'])
