@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 features=runs/cache/features latents=runs/cache/latents runs=runs/train
-short=(--set phases.0.steps=300 --set phases.1.steps=100 --set validation=null "$@")
+short=(--set phases.0.steps=250 --set phases.1.steps=50 --set validation=null "$@")
 
 train() {
   local name=$1
