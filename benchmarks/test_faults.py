@@ -18,6 +18,7 @@ pytestmark = pytest.mark.realtime
 PATIENT = {'joint_state_timeout': 0.6, 'heartbeat_timeout': 0.6, 'driver_timeout': 0.8}
 TRAJECTORY = {**NODES['trajectory'], **PATIENT, 'clock_tolerance': 0.5}
 ARM_FAULT = 'communication_constraints_violation'
+TIMEOUT = 60.0
 
 
 @pytest.fixture(scope='module')
@@ -31,11 +32,14 @@ def running_cell(tmp_path_factory):
 def cell(running_cell):
     """Without what the test before left of its faults."""
     cell = running_cell
+    cell.filters = Filters()
+    cell.signal('camera', signal.SIGCONT)
     if cell.processes['cell'].poll() is not None:
         cell.start('cell', NODES['cell'])
-    cell.kill('trajectory')
+    # Told to end, not killed: services of a dead node would be called for a while.
+    cell.signal('trajectory', signal.SIGTERM)
+    cell.processes['trajectory'].wait(TIMEOUT)
     cell.start('trajectory', TRAJECTORY)
-    mend(cell)
     cell.until_ready()
     return cell
 
