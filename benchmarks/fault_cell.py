@@ -38,6 +38,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from benchmarks.measurement import BenchmarkError
 from dexwm.control.joint_trajectory_controller import JointTrajectoryController, TrajectoryRejected
+from dexwm.control.motion import MotionConfig
 from dexwm.control.trajectory import InvalidTrajectory
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS, robot_limits
@@ -56,6 +57,9 @@ SIDES = (-0.9, 0.5)
 BOX = {'name': 'keep_out', 'size': [0.10, 0.10, 0.20], 'position': [0.306, 0.315, 0.607]}
 FALSE_TURN = 0.55
 
+TICK = 0.05
+"""Between two pieces of motion that the trajectory node sends (s)."""
+
 _TIMEOUT = 60.0
 _PACKAGES = {
     'cell': 'dexwm_sim',
@@ -70,9 +74,9 @@ _MEASURED_REST = 0.02
 # The controllers still go through what was sent last (s).
 _LAST_WORDS = 0.5
 _MS = 1_000_000
-# What the controllers were sent before ends its full pace 0.15 s after it was sent, and a next
-# piece follows after 0.05 s: one that is later than this comes to controllers that slow down.
-_LATE_NS = 100 * _MS
+# What the controllers were sent before ends its full pace a horizon after it was sent, and the
+# next piece follows after a tick: one that is later than this comes to controllers that slow down.
+_LATE_NS = round((MotionConfig.horizon - TICK) * 1e9)
 
 
 class LateCommandError(BenchmarkError):

@@ -156,8 +156,7 @@ class TaskNode(RunNode):
         )
         self._goal = read_goal(self._goal_path)
         if isinstance(self._goal, KeypointGoal):
-            assert self._goal.points_base is not None
-            goal.goal_keypoints = self._goal.points_base.ravel().tolist()
+            goal.goal_keypoints = self._goal.to_message()
         else:
             picture = self._goal.image
             goal.goal_image = Image(

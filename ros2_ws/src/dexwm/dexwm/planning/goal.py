@@ -116,6 +116,10 @@ class KeypointGoal:
             raise GoalError(f'{len(values)} numbers are no points of 3')
         return cls(points_base=np.asarray(values, np.float64).reshape(-1, 3))
 
+    def to_message(self) -> list[float]:
+        """What `from_message` reads; empty without `points_base`."""
+        return [] if self.points_base is None else self.points_base.ravel().tolist()
+
     @property
     def digest(self) -> str:
         """SHA-256 of all that is given, hexadecimal."""

@@ -149,8 +149,8 @@ class PlayerNode(Node):
         )
         if isinstance(plan.goal, PictureGoal):
             goal.goal_image = array_to_image(plan.goal.image, 'rgb8')
-        elif isinstance(plan.goal, KeypointGoal) and plan.goal.points_base is not None:
-            goal.goal_keypoints = plan.goal.points_base.ravel().tolist()
+        elif isinstance(plan.goal, KeypointGoal):
+            goal.goal_keypoints = plan.goal.to_message()
         self._answers.append((plan, self._client.send_goal_async(goal)))
         self._result(self._answers[-1][1])
         self._stop.wait(_BEFORE_PICTURE)

@@ -13,7 +13,7 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 
 from dexwm.bag.preset_text import preset_to_text
 from dexwm.geometry.camera import CameraIntrinsics
-from dexwm.planning.goal import picture_digest
+from dexwm.planning.goal import Goal, KeypointGoal, picture_digest
 from dexwm.planning.planner import PlanResult
 from dexwm.planning.preset import Preset
 from dexwm.robot.joints import JOINTS
@@ -26,6 +26,7 @@ def plan_message(
     seen: Inputs,
     T_base_from_camera: NDArray[np.float64],
     request: PlanToGoal.Goal,
+    goal: Goal,
     stamp: TimeMessage,
 ) -> Plan:
     """The message of a plan.
@@ -36,15 +37,14 @@ def plan_message(
         seen: what it was made from.
         T_base_from_camera: (4, 4), m.
         request: who asked for it.
+        goal: what was asked for.
         stamp: when it was ready.
     """
     previous = plan.previous_waypoints
-    has_picture = bool(request.goal_name or request.goal_image.data)
-    goal_keypoints = [] if has_picture else request.goal_keypoints
     message = Plan(
         task=plan.task,
         goal_name=request.goal_name,
-        goal_keypoints=goal_keypoints,
+        goal_keypoints=goal.to_message() if isinstance(goal, KeypointGoal) else [],
         joint_names=list(JOINTS),
         waypoints=[JointTrajectoryPoint(positions=q.tolist()) for q in plan.waypoints],
         observation_stamp=Time(nanoseconds=seen.stamp_ns).to_msg(),

@@ -293,7 +293,7 @@ class PlannerNode(LifecycleNode):
         budget = request.budget or None
 
         def on_plan(plan: PlanResult) -> None:
-            result.plan = self._publish_plan(plan, planner, plant, request)
+            result.plan = self._publish_plan(plan, planner, plant, request, goal)
 
         def on_iteration(step: int, iteration: Iteration) -> None:
             handle.publish_feedback(
@@ -397,6 +397,7 @@ class PlannerNode(LifecycleNode):
         planner: Planner,
         plant: RosPlant,
         request: PlanToGoal.Goal,
+        goal: Goal,
     ) -> Plan:
         seen = plant.observed
         assert seen is not None
@@ -406,6 +407,7 @@ class PlannerNode(LifecycleNode):
             seen,
             self._cell.camera.T_base_from_camera,
             request,
+            goal,
             self.get_clock().now().to_msg(),
         )
         stamp = message.observation_stamp
