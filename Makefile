@@ -70,12 +70,12 @@ lint: setup
 	@. tools/env.sh && lint-imports --no-cache
 	@. tools/env.sh && hadolint --config docker/.hadolint.yaml docker/*.Dockerfile
 
-# A machine that others use too may stall in a test that must keep up with the clock: it is tried
-# once more, and named at the end.
+# A machine that others use too may stall while processes wait for one another: a test that fails is
+# tried once more, and named at the end (RERUN).
 .PHONY: test
 test: lint
-	@. tools/env.sh && pytest -n 2 --dist loadfile -m 'not realtime'
-	@. tools/env.sh && pytest -m realtime --reruns 1 -r aR
+	@. tools/env.sh && pytest -n 2 --dist loadfile --reruns 1 -r aR -m 'not realtime'
+	@. tools/env.sh && pytest --reruns 1 -r aR -m realtime
 
 .PHONY: bench
 bench: setup

@@ -66,6 +66,7 @@ class Robot(Node):
         self.motions = []
         self.sent = []
         self.endless = False
+        self.called_off = []
         self.stale = {}
         self.distortion = []
         self.plans = []
@@ -111,6 +112,7 @@ class Robot(Node):
             while not goal.is_cancel_requested:
                 time.sleep(0.01)
             goal.canceled()
+            self.called_off.append(plan.task)
             return ExecutePlan.Result(
                 error_code=ExecutePlan.Result.STOPPED, error_string='cancelled', duration=1.0
             )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import cv2
@@ -12,6 +13,7 @@ from action_msgs.msg import GoalStatus
 from dexwm_msgs.action import ExecutePlan, PlanToGoal
 from dexwm_msgs.srv import CaptureGoal, ListGoals, SetGoal
 from diagnostic_msgs.msg import DiagnosticArray, KeyValue
+from rclpy.action import GoalResponse
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
@@ -183,9 +185,35 @@ def test_cancelled_while_nobody_takes_motions_the_task_ends(scene, monkeypatch):
     scene.wait_ready()
     monkeypatch.setattr(ros_plant, '_ANSWER_TIMEOUT', TIMEOUT / 2)
     scene.robot.server.destroy()
+    scene.wait_until(lambda: not scene.planner._client.server_is_ready())
     handle = scene.send(execute=True, preset='random')
     scene.wait_until(lambda: scene.robot.plans)
-    assert cancel(scene, handle).error_code == Result.CANCELLED
+    result = cancel(scene, handle)
+    assert result.error_code == Result.CANCELLED and 'before the motion' in result.error_string
+
+
+def test_cancelled_while_the_trajectory_node_is_silent_its_late_motion_is_called_off(
+    scene, monkeypatch
+):
+    scene.wait_ready()
+    monkeypatch.setattr(ros_plant, '_ANSWER_TIMEOUT', 3.0)
+    asked, answers = threading.Event(), threading.Event()
+
+    def answer_late(_):
+        asked.set()
+        answers.wait(TIMEOUT)
+        return GoalResponse.ACCEPT
+
+    scene.robot.server.register_goal_callback(answer_late)
+    scene.robot.endless = True
+    try:
+        handle = scene.send(execute=True, preset='random')
+        scene.wait_until(asked.is_set)
+        result = cancel(scene, handle)
+    finally:
+        answers.set()
+    assert result.error_code == Result.CANCELLED and 'did not answer' in result.error_string
+    scene.wait_until(lambda: scene.robot.called_off)
 
 
 def test_cancelled_while_a_picture_is_awaited_the_task_ends(domain_id, checkpoint, tmp_path):

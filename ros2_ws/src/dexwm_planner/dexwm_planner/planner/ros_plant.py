@@ -184,7 +184,10 @@ class RosPlant:
         if handle is None:
             # Nobody would watch a motion that begins now.
             answer.add_done_callback(_cancel)
-            raise ExecutionError(f'{ACTION} did not answer to the motion {what!r}')
+            reason = f'{ACTION} did not answer to the motion {what!r}'
+            if self._should_stop():
+                raise TaskCancelledError(f'cancelled: {reason}')
+            raise ExecutionError(reason)
         if not handle.accepted:
             raise ExecutionError(f'{ACTION} did not accept the motion {what!r}')
         future = handle.get_result_async()
