@@ -74,8 +74,8 @@ lint: setup
 # tried once more, and named at the end (RERUN).
 .PHONY: test
 test: lint
-	@. tools/env.sh && pytest -n 2 --dist loadfile --reruns 1 -r aR -m 'not realtime'
-	@. tools/env.sh && pytest --reruns 1 -r aR -m realtime
+	@. tools/env.sh && pytest -n 2 --dist loadfile --reruns 1 -m 'not realtime'
+	@. tools/env.sh && pytest --reruns 1 -m realtime
 
 .PHONY: bench
 bench: setup
