@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dexwm.control.joint_trajectory_controller import JointTrajectoryController
-from dexwm.control.motion import MotionConfig, MotionStreamer, Phase, SpliceMissed
+from dexwm.control.motion import TRANSIT, MotionConfig, MotionStreamer, Phase, SpliceMissed
 from dexwm.control.timing import time_waypoints
 from dexwm.control.trajectory import JointState
 from dexwm.robot.joints import HOME, JOINTS, robot_limits
@@ -121,6 +121,78 @@ def test_random_interruptions_are_smooth(speed_scale, count):
     link.assert_smooth()
     assert min(kinds.values()) >= count // 12, kinds
     assert streamer.late_ticks >= count // 12
+
+
+class BusyLink(Link):
+    """Its sender is kept from running between computing a piece and sending it."""
+
+    def __init__(self, rng, streamer):
+        super().__init__(rng)
+        self.streamer = streamer
+        self.taken_back = 0
+
+    def send_once(self, chunk):
+        """Whether it could be sent in time, after 0 to 40 ms or, one time in ten, 200 ms."""
+        stall = self.rng.integers(0, 40) if self.rng.random() < 0.9 else 200
+        for _ in range(stall):
+            self.step()
+        if self.now > chunk.due_ns:
+            self.streamer.take_back()
+            self.taken_back += 1
+            return False
+        self.arrived = max(self.now + int(self.rng.uniform(0, TRANSIT * 1e9)), self.arrived)
+        self.sent += 1
+        heapq.heappush(self.mail, (self.arrived, self.sent, chunk))
+        return True
+
+    def say(self, what):
+        while (chunk := what(self.now)) is not None and not self.send_once(chunk):
+            pass
+
+    def go(self, goal):
+        sent = False
+        while not sent:
+            splice = self.streamer.splice_point(self.now, self.states[-1].positions, ANY, 0.1)
+            motion = time_waypoints(splice.state, goal[None], MARGIN, 0.3)
+            try:
+                sent = self.send_once(self.streamer.start(motion, splice, self.now))
+            except SpliceMissed:
+                self.step()
+
+
+def test_what_was_not_sent_in_time_is_taken_back_and_the_robot_goes_smoothly():
+    rng = np.random.default_rng(11)
+    streamer = MotionStreamer(LIMITS)
+    link = BusyLink(rng, streamer)
+    stopped = 0
+    for _ in range(30):
+        link.go(MARGIN.clamp(HOME + rng.uniform(-0.5, 0.5, 23)))
+        for _ in range(int(rng.integers(1, 20))):
+            for _ in range(30):
+                link.step()
+            link.say(streamer.tick)
+        if rng.random() < 0.5:
+            stopped += streamer.phase(link.now) is Phase.MOVING
+            link.say(streamer.stop)
+    while streamer.phase(link.now) is not Phase.IDLE:
+        link.step()
+        if link.now // MS % 50 == 0:
+            link.say(streamer.tick)
+    assert link.taken_back > 20 and stopped > 5
+    link.assert_smooth()
+
+
+def test_a_first_motion_that_is_taken_back_never_was():
+    streamer = MotionStreamer(LIMITS)
+    splice = streamer.splice_point(EPOCH, HOME, ANY, 0.1)
+    motion = time_waypoints(splice.state, MARGIN.clamp(HOME + 0.5)[None], MARGIN, 0.2)
+    chunk = streamer.start(motion, splice, EPOCH)
+    assert EPOCH < chunk.due_ns < chunk.start_ns
+    streamer.take_back()
+    assert streamer.phase(EPOCH) is Phase.IDLE and streamer.commanded(EPOCH) is None
+    assert streamer.tick(EPOCH) is None
+    with pytest.raises(SpliceMissed, match='changed'):
+        streamer.start(motion, splice, EPOCH)
 
 
 def test_tight_lead_is_seen_as_a_jump():

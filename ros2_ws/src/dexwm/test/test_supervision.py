@@ -3,7 +3,7 @@ import pytest
 
 from dexwm.control.clock_watch import ClockWatch
 from dexwm.control.joint_state_buffer import JointStateBuffer
-from dexwm.control.motion import Phase
+from dexwm.control.motion import Phase, SpliceMissed
 from dexwm.control.motion_gate import Fault, GateState
 from dexwm.control.outcome import Outcome, PlanRefused
 from dexwm.control.supervision import MotionSupervisor
@@ -26,6 +26,7 @@ class Bench:
         self.now = EPOCH
         self.offset = np.zeros(23)
         self.silent = False
+        self.in_time = True
         self.report()
 
     def report(self):
@@ -46,9 +47,7 @@ class Bench:
     def start(self, goal):
         splice = self.supervisor.splice_point(self.now, 0.1)
         motion = time_waypoints(splice.state, goal[None], LIMITS.with_margin(0.05), 0.2)
-        execution, chunk = self.supervisor.start(motion, splice, self.now)
-        assert chunk.trajectory.names == JOINTS
-        return execution
+        return self.supervisor.start(motion, splice, self.now, lambda _: self.in_time)
 
 
 def goal(distance=0.6):
@@ -209,6 +208,32 @@ def test_after_a_recovery_the_next_motion_begins_where_the_robot_is():
     assert bench.supervisor.resume(bench.now) == ''
     splice = bench.supervisor.splice_point(bench.now, 0.1)
     assert splice.state.positions[0] == pytest.approx(goal()[0] + 0.05)
+
+
+def test_a_motion_that_could_not_be_sent_in_time_leaves_the_one_under_way_alone():
+    bench = Bench()
+    first = bench.start(goal())
+    bench.run(0.5)
+    bench.in_time = False
+    with pytest.raises(SpliceMissed, match='in time'):
+        bench.start(goal(-0.3))
+    assert bench.supervisor.current is first and first.outcome is None
+    bench.run(4.0)
+    assert first.outcome is Outcome.SUCCESSFUL
+    np.testing.assert_allclose(bench.supervisor.commanded(bench.now), goal(), atol=1e-9)
+
+
+def test_a_motion_that_is_given_up_sends_no_more_and_waits_to_be_resumed():
+    bench = Bench()
+    execution = bench.start(goal())
+    bench.run(0.5)
+    bench.supervisor.give_up('too slow')
+    assert bench.supervisor.tick(bench.now) is None
+    assert execution.outcome is Outcome.STOPPED and execution.reason == 'too slow'
+    with pytest.raises(PlanRefused, match='too slow; call ~/resume'):
+        bench.start(goal())
+    assert bench.supervisor.resume(bench.now) == ''
+    assert bench.start(goal()).outcome is None
 
 
 def test_the_first_motion_begins_where_controllers_hold_the_hand():

@@ -104,7 +104,9 @@ class Bench:
         now = self.arm.now()
         splice = self.streamer.splice_point(now, HOME, np.inf, 0.2)
         motion = time_waypoints(splice.state, goal[None], LIMITS, 0.3)
-        self.output.send(self.streamer.start(motion, splice, self.arm.now()))
+        chunk = self.streamer.start(motion, splice, self.arm.now())
+        assert not self.output.send(chunk, lambda: chunk.due_ns + 1)
+        assert self.output.send(chunk, lambda: chunk.due_ns)
 
     def close(self):
         self.executor.shutdown()
@@ -150,7 +152,8 @@ def test_stop_is_a_newer_goal_and_the_replaced_one_is_no_failure(bench):
     bench.start(goal(0.4))
     bench.until(lambda: len(bench.arm.goals) == 1)
     time.sleep(0.3)
-    bench.output.send(bench.streamer.stop(bench.arm.now()))
+    chunk = bench.streamer.stop(bench.arm.now())
+    assert bench.output.send(chunk, lambda: chunk.due_ns)
     bench.until(bench.output.settled)
     assert bench.output.failure() is None
     assert len(bench.arm.goals) == 2

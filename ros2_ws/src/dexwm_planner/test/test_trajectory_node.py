@@ -401,6 +401,18 @@ def test_cancel_ramps_down(ready):
     ready.robot.assert_smooth()
 
 
+def test_a_node_that_is_held_up_again_and_again_moves_the_robot_smoothly(ready, process):
+    handle = ready.send([turned(1.2), turned(-1.2), HOME])
+    ready.until_moving()
+    for k in range(8):
+        process.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3 + 0.01 * k)
+        process.process.send_signal(signal.SIGCONT)
+        time.sleep(0.2)
+    assert ready.result(handle).status == GoalStatus.STATUS_SUCCEEDED
+    ready.robot.assert_smooth()
+
+
 def test_stop_holds_and_resume_accepts_plans_again(ready):
     handle = ready.send([turned(0.8)])
     ready.until_moving()

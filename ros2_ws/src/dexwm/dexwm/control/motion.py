@@ -47,6 +47,9 @@ RAMP_REACH = 1.0
 MEMORY_NS = 1_000_000_000
 """How long what was commanded is remembered, in nanoseconds."""
 
+TRANSIT = 0.01
+"""Part of the lead that is kept for the message to arrive in (s)."""
+
 FOREVER = 1e6
 """A horizon longer than any motion (s)."""
 
@@ -73,7 +76,8 @@ class MotionConfig:
         horizon: how far ahead of the present a piece goes on at full rate (s). A sender that is
             late by more makes the robot slow down. Must exceed `lead`. Infinite: the whole
             motion is one piece, for a receiver that takes it in one go.
-        lead: how far ahead of the present a change begins (s): time for the message to arrive.
+        lead: how far ahead of the present a change begins (s): time to compute the message in,
+            and for it to arrive.
         adoption: time to move from wherever a controller holds to the measured position, where
             the streamer does not know what was commanded (s).
     """
@@ -98,10 +102,14 @@ class Chunk:
     Attributes:
         trajectory: the points; times from `start_ns`.
         start_ns: time of the trajectory's zero, for the message's stamp.
+        due_ns: when it must be on its way at the latest: by the time it arrives later, the
+            controllers do something else than it begins with. Instead of being sent, it is to be
+            taken back then (`MotionStreamer.take_back`), and made anew.
     """
 
     trajectory: JointTrajectory
     start_ns: int
+    due_ns: int
 
 
 @dataclass(frozen=True)
@@ -263,6 +271,7 @@ class MotionStreamer:
         self._pieces: list[_Piece] = []
         self._generation = 0
         self._sent_to_ns: int | None = None
+        self._before: tuple[list[_Piece], int | None, int] = ([], None, 0)
 
     @property
     def _lead_ns(self) -> int:
@@ -323,19 +332,19 @@ class MotionStreamer:
             SpliceMissed: if there is not enough time left until the splice point, or something
                 else was started or stopped since; get a new splice point and plan again.
         """
-        self._recover(now_ns)
+        begin_ns = self._begin(now_ns)
         if splice.generation != self._generation:
             raise SpliceMissed('the motion changed while the new one was planned')
         if splice.start_ns is None:
             lead = self.config.adoption if splice.adopted else self.config.lead
-            start_ns = _ceil(now_ns + round(lead * 1e9))
+            start_ns = begin_ns = _ceil(now_ns + round(lead * 1e9))
             self._pieces.clear()
         else:
             start_ns = splice.start_ns
             if start_ns < now_ns + self._lead_ns:
                 raise SpliceMissed('planning took longer than the lead')
         self._append(_Piece(_Path(motion, self.limits), start_ns, 0.0, 1.0, 0.0, 1.0))
-        return self._chunk(now_ns)
+        return self._chunk(now_ns, min(begin_ns, start_ns))
 
     def stop(self, now_ns: int) -> Chunk | None:
         """Ramp down along the path; a motion that has not begun yet is dropped.
@@ -347,14 +356,20 @@ class MotionStreamer:
             return None
         if not self._pieces[-1].target_rate:
             return self.tick(now_ns)
-        self._recover(now_ns)
+        begin_ns = self._begin(now_ns)
         at_ns = _ceil(now_ns + self._lead_ns)
         piece = self._piece_at(at_ns)
         if piece.start_ns > at_ns:
             self._append(_Piece(piece.path, piece.start_ns, 0.0, 0.0, 0.0, 0.0))
         else:
             self._append(piece.then(at_ns, 0.0))
-        return self._chunk(now_ns)
+        return self._chunk(now_ns, min(begin_ns, self._pieces[-1].start_ns))
+
+    def take_back(self) -> None:
+        """Undo the last `start`, `stop` or `tick`, whose chunk was not sent."""
+        pieces, self._sent_to_ns, self.late_ticks = self._before
+        self._pieces = list(pieces)
+        self._generation += 1
 
     def abandon(self) -> None:
         """Send nothing more, and forget what was commanded.
@@ -383,30 +398,41 @@ class MotionStreamer:
         """
         if self.phase(now_ns) is Phase.IDLE:
             return None
-        self._recover(now_ns)
+        begin_ns = self._begin(now_ns)
         if self._sent_to_ns is not None and self._sent_to_ns >= self.rest_ns():
             return None
-        return self._chunk(now_ns)
+        return self._chunk(now_ns, begin_ns)
 
     def _append(self, piece: _Piece) -> None:
         """Put a piece in force from its start on; pieces that would begin later are dropped."""
         self._pieces = [p for p in self._pieces if p.start_ns < piece.start_ns] + [piece]
         self._generation += 1
 
-    def _recover(self, now_ns: int) -> None:
-        """Account for the ramp at the end of the last chunk, if the robot has come to it."""
+    def _begin(self, now_ns: int) -> int:
+        """Account for the ramp at the end of the last chunk, if the robot has come to it.
+
+        Returns:
+            When the controllers first do something else than is in force here.
+        """
+        self._before = (list(self._pieces), self._sent_to_ns, self.late_ticks)
         at_ns = _ceil(now_ns + self._lead_ns)
         if self.phase(now_ns) is Phase.IDLE or self._sent_to_ns is None:
-            return
+            return at_ns
         if self._sent_to_ns >= min(at_ns, self.rest_ns()):
-            return
+            return self._sent_to_ns
         self.late_ticks += 1
         target_rate = self._pieces[-1].target_rate
         self._append(self._piece_at(self._sent_to_ns).then(self._sent_to_ns, 0.0))
         self._append(self._piece_at(at_ns).then(at_ns, target_rate))
+        return at_ns
 
-    def _chunk(self, now_ns: int) -> Chunk:
-        """The points from now to the horizon, and the ramp from there."""
+    def _chunk(self, now_ns: int, begin_ns: int) -> Chunk:
+        """The points from now to the horizon, and the ramp from there.
+
+        Args:
+            now_ns: the time now.
+            begin_ns: from when on they differ from what the controllers have.
+        """
         self._forget(now_ns)
         first_ns = max(_floor(now_ns), self._pieces[0].start_ns)
         rest_ns = _ceil(self.rest_ns())
@@ -428,7 +454,7 @@ class MotionStreamer:
             velocities,
             accelerations,
         )
-        return Chunk(trajectory, first_ns)
+        return Chunk(trajectory, first_ns, begin_ns - round(TRANSIT * 1e9))
 
     def _piece_at(self, time_ns: int) -> _Piece:
         """The piece in force, or the first one before it begins."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from dexwm.control.joint_state_buffer import JointStateBuffer
-from dexwm.control.motion import Chunk, MotionConfig, MotionStreamer, Phase, SplicePoint
+from dexwm.control.motion import (
+    Chunk,
+    MotionConfig,
+    MotionStreamer,
+    Phase,
+    SpliceMissed,
+    SplicePoint,
+)
 from dexwm.control.motion_gate import Fault, MotionGate, Watch
 from dexwm.control.outcome import Outcome, PlanRefused
 from dexwm.control.timing import TimedMotion
@@ -168,19 +175,32 @@ class MotionSupervisor:
         return self.streamer.splice_point(now_ns, positions, self._tolerance, lead)
 
     def start(
-        self, motion: TimedMotion, splice: SplicePoint, now_ns: int
-    ) -> tuple[Execution, Chunk]:
+        self,
+        motion: TimedMotion,
+        splice: SplicePoint,
+        now_ns: int,
+        send: Callable[[Chunk], bool],
+    ) -> Execution:
         """Execute a motion; one under way ends as PREEMPTED.
 
+        Args:
+            motion: timed from the splice point's state.
+            splice: where and when it begins.
+            now_ns: the time now.
+            send: sends the first piece, unless it is too late for that; says whether it did.
+
         Returns:
-            The new execution, and what to send at once.
+            The new execution.
 
         Raises:
             PlanRefused: as `check_ready`.
-            SpliceMissed: as `MotionStreamer.start`.
+            SpliceMissed: as `MotionStreamer.start`, or if the first piece was too late.
         """
         self.check_ready(now_ns)
         chunk = self.streamer.start(motion, splice, now_ns)
+        if not send(chunk):
+            self.streamer.take_back()
+            raise SpliceMissed('the motion could not be sent in time')
         if self._current is not None:
             if self._stopping is not None:
                 self._current._end(*self._stopping, now_ns)
@@ -189,7 +209,7 @@ class MotionSupervisor:
         self._stopping = None
         start_ns = chunk.start_ns if splice.start_ns is None else splice.start_ns
         self._current = Execution(motion, start_ns)
-        return self._current, chunk
+        return self._current
 
     def stop(self, outcome: Outcome, reason: str, now_ns: int) -> Chunk | None:
         """Ramp down; the execution under way ends as told once the robot rests.
@@ -210,6 +230,14 @@ class MotionSupervisor:
         """Stop, and execute nothing until `gate.release` and `gate.resume`."""
         self.gate.emergency_stop(reason)
         return self.stop(Outcome.STOPPED, reason, now_ns)
+
+    def give_up(self, reason: str) -> None:
+        """Send nothing more: what the controllers have ends at rest. Executes nothing until
+        `gate.resume`."""
+        self.gate.halt(reason)
+        if self._current is not None and self._stopping is None:
+            self._stopping = (Outcome.STOPPED, reason)
+        self._abandon()
 
     def resume(self, now_ns: int) -> str:
         """Open the gate, see `MotionGate.resume`.

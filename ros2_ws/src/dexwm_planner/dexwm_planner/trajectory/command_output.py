@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from builtin_interfaces.msg import Duration, Time
@@ -27,8 +27,17 @@ class CommandOutput(Protocol):
     def missing(self) -> str:
         """Which controller is absent, and what that means; empty if all are there."""
 
-    def send(self, chunk: Chunk) -> None:
-        """Send a piece; it replaces what was sent before."""
+    def send(self, chunk: Chunk, now_ns: Callable[[], int]) -> bool:
+        """Send a piece, which replaces what was sent before, unless it is due no more.
+
+        Args:
+            chunk: the piece.
+            now_ns: the clock, read when all is ready to be sent: until then anything may have
+                kept this thread from running.
+
+        Returns:
+            Whether it was sent.
+        """
 
     def failure(self) -> tuple[Outcome, str] | None:
         """Why a controller gave up what was sent last, if it did."""
@@ -89,10 +98,14 @@ class TopicOutput:
             return ''
         return f'nothing subscribes to {" and ".join(absent)}; start the controller'
 
-    def send(self, chunk: Chunk) -> None:
-        """Publish a piece to every controller."""
-        for publisher, joints in self._outputs:
-            publisher.publish(trajectory_message(chunk, joints))
+    def send(self, chunk: Chunk, now_ns: Callable[[], int]) -> bool:
+        """Publish a piece to every controller, see `CommandOutput.send`."""
+        messages = [trajectory_message(chunk, joints) for _, joints in self._outputs]
+        if now_ns() > chunk.due_ns:
+            return False
+        for (publisher, _), message in zip(self._outputs, messages, strict=True):
+            publisher.publish(message)
+        return True
 
     def failure(self) -> None:
         """Nothing comes back over a topic."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -71,25 +71,20 @@ class FollowJointTrajectoryOutput:
             return ''
         return f'no follow_joint_trajectory action of {" and ".join(absent)}; start the controller'
 
-    def send(self, chunk: Chunk) -> None:
-        """Send a motion as one goal to every controller."""
+    def send(self, chunk: Chunk, now_ns: Callable[[], int]) -> bool:
+        """Send a motion as one goal to every controller, see `CommandOutput.send`."""
+        goals = {name: self._goal(chunk, joints) for name, joints in self._controllers.items()}
+        if now_ns() > chunk.due_ns:
+            return False
         with self._lock:
             self._batch += 1
             batch = self._batch
             self._open = set(self._clients)
             self._failure = None
-        for name, client in self._clients.items():
-            goal = self._action.Goal()
-            goal.trajectory = trajectory_message(chunk, self._controllers[name])
-            goal.path_tolerance = [
-                self._tolerance(name=joint, position=self._tolerances[joint])
-                for joint in self._controllers[name]
-                if joint in self._tolerances
-            ]
-            goal.goal_tolerance = list(goal.path_tolerance)
-            goal.goal_time_tolerance.sec = _GOAL_TIME_TOLERANCE
-            future = client.send_goal_async(goal)
+        for name, goal in goals.items():
+            future = self._clients[name].send_goal_async(goal)
             future.add_done_callback(lambda f, n=name: self._accepted(f, n, batch))
+        return True
 
     def failure(self) -> tuple[Outcome, str] | None:
         """Why a controller gave up the last goal, if it did."""
@@ -100,6 +95,18 @@ class FollowJointTrajectoryOutput:
         """Whether all controllers have reported on the last goal."""
         with self._lock:
             return not self._open
+
+    def _goal(self, chunk: Chunk, joints: Sequence[str]) -> Any:
+        goal = self._action.Goal()
+        goal.trajectory = trajectory_message(chunk, joints)
+        goal.path_tolerance = [
+            self._tolerance(name=joint, position=self._tolerances[joint])
+            for joint in joints
+            if joint in self._tolerances
+        ]
+        goal.goal_tolerance = list(goal.path_tolerance)
+        goal.goal_time_tolerance.sec = _GOAL_TIME_TOLERANCE
+        return goal
 
     def _accepted(self, future: Future, name: str, batch: int) -> None:
         handle = future.result()

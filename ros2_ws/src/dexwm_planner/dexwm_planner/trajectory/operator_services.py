@@ -27,7 +27,7 @@ class OperatorServices:
         confirmation: Confirmation,
         recovery: Recovery,
         lock: threading.RLock,
-        send: Callable[[Chunk | None], None],
+        send: Callable[[Callable[[int], Chunk | None]], object],
     ) -> None:
         """Creates the services.
 
@@ -37,7 +37,7 @@ class OperatorServices:
             confirmation: has the question that waits for an answer.
             recovery: gives arm and hand back after a fault.
             lock: of supervisor and confirmation.
-            send: sends the controllers what the supervisor says.
+            send: sends the controllers what the supervisor says at the time it is given (ns).
         """
         self._node, self._supervisor, self._confirmation = node, supervisor, confirmation
         self._recovery, self._lock, self._send = recovery, lock, send
@@ -56,7 +56,7 @@ class OperatorServices:
     def halt(self, reason: str) -> None:
         """Ramp down and refuse plans until ~/resume."""
         with self._lock:
-            self._send(self._supervisor.halt(reason, self._now_ns()))
+            self._send(lambda now_ns: self._supervisor.halt(reason, now_ns))
         self._node.get_logger().warning(reason)
 
     def _now_ns(self) -> int:
@@ -87,7 +87,7 @@ class OperatorServices:
         if request.data:
             reason = 'the emergency stop is engaged; release it, then call ~/resume'
             with self._lock:
-                self._send(self._supervisor.emergency_stop(reason, self._now_ns()))
+                self._send(lambda now_ns: self._supervisor.emergency_stop(reason, now_ns))
             self._node.get_logger().error(reason)
             response.message = reason
             return response

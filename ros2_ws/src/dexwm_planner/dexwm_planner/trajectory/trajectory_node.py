@@ -64,6 +64,7 @@ _DISCOVERY = 5.0
 _DIAGNOSTICS_PERIOD = 1.0
 _SPLICE_ATTEMPTS = 5
 _SPLICE_RESERVE = 0.02
+_SEND_ATTEMPTS = 5
 _SETTLE_TIMEOUT = 3.0
 _SHUTDOWN_TIMEOUT = 3.0
 # Every goal that waits or is executed has a thread; refused and preempted ones leave soon.
@@ -271,7 +272,7 @@ class TrajectoryNode(Node):
             now_ns = self._now_ns()
             if self._drivers.observe(name, level, message, now_ns):
                 # At once: the next tick may be 50 ms away.
-                self._send(self._supervisor.tick(now_ns))
+                self._send(self._supervisor.tick)
 
     def _controllers_problem(self, now_ns: int) -> Fault | None:
         missing = self._output.missing()
@@ -283,9 +284,31 @@ class TrajectoryNode(Node):
 
     # The stream
 
-    def _send(self, chunk: Chunk | None) -> None:
-        if chunk is not None:
-            self._output.send(chunk)
+    def _send(self, say: Callable[[int], Chunk | None]) -> bool:
+        """Have what the supervisor says sent; with the lock.
+
+        What comes too late because this thread was kept from running is said anew.
+
+        Args:
+            say: gives what is to be sent, if anything, at a time.
+
+        Returns:
+            Whether anything was.
+        """
+        for _ in range(_SEND_ATTEMPTS):
+            chunk = say(self._now_ns())
+            if chunk is None:
+                return False
+            if self._output.send(chunk, self._now_ns):
+                return True
+            self._supervisor.streamer.take_back()
+        reason = (
+            f'this machine was {_SEND_ATTEMPTS} times too slow to send in time what moves the '
+            'robot; take load off it, then call ~/resume'
+        )
+        self.get_logger().error(reason)
+        self._supervisor.give_up(reason)
+        return False
 
     def _stream(self) -> None:
         """Tick at a steady rate until told to end; a crash here ends the process."""
@@ -294,13 +317,12 @@ class TrajectoryNode(Node):
         last_sent: float | None = None
         while not self._stop_thread.is_set():
             with self._lock:
-                chunk = self._supervisor.tick(self._now_ns())
-                self._send(chunk)
+                sent = self._send(self._supervisor.tick)
             self._tell()
             now = time.monotonic()
-            if chunk is not None and last_sent is not None:
+            if sent and last_sent is not None:
                 self._tick_gaps.append(now - last_sent)
-            last_sent = None if chunk is None else now
+            last_sent = now if sent else None
             due = max(due + period, now)
             self._stop_thread.wait(due - now)
 
@@ -434,8 +456,12 @@ class TrajectoryNode(Node):
             self._planning_time = time.monotonic() - begun
             try:
                 with self._lock:
-                    execution, chunk = self._supervisor.start(motion, splice, self._now_ns())
-                    self._send(chunk)
+                    execution = self._supervisor.start(
+                        motion,
+                        splice,
+                        self._now_ns(),
+                        lambda chunk: self._output.send(chunk, self._now_ns),
+                    )
                     self._started_goal = ticket
             except SpliceMissed as missed:
                 self.get_logger().debug(f'planning again: {missed}')
@@ -489,8 +515,9 @@ class TrajectoryNode(Node):
             if goal.is_cancel_requested:
                 with self._lock:
                     if self._supervisor.current is execution:
-                        now_ns = self._now_ns()
-                        self._send(self._supervisor.stop(Outcome.STOPPED, 'cancelled', now_ns))
+                        self._send(
+                            lambda now: self._supervisor.stop(Outcome.STOPPED, 'cancelled', now)
+                        )
             if time.monotonic() >= feedback_due:
                 feedback_due += _FEEDBACK_PERIOD
                 self._publish_feedback(goal, execution)
