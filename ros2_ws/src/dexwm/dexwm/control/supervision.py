@@ -232,8 +232,10 @@ class MotionSupervisor:
         return self.stop(Outcome.STOPPED, reason, now_ns)
 
     def give_up(self, reason: str) -> None:
-        """Send nothing more: what the controllers have ends at rest. Executes nothing until
-        `gate.resume`."""
+        """Send nothing more, and execute nothing until `gate.resume`.
+
+        What the controllers have ends at rest by itself.
+        """
         self.gate.halt(reason)
         if self._current is not None and self._stopping is None:
             self._stopping = (Outcome.STOPPED, reason)
