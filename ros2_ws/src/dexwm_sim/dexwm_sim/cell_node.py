@@ -1,7 +1,7 @@
 """The cell node: stands in for arm and hand, in real time.
 
 Topics, services and parameters are those of the controllers of a real robot where it has them;
-`/cell/state` and `~/reset` exist in simulation only.
+`/cell/state`, `~/reset` and `~/user_stop` exist in simulation only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
 from allegro_driver.driver import POSE_PERIOD
@@ -93,6 +93,7 @@ class CellNode(DriverNode):
         for controller in self._robot.controllers:
             self._listen(controller)
         self.create_service(Trigger, '~/reset', self._reset)
+        self.create_service(SetBool, '~/user_stop', self._set_user_stop)
         self.create_timer(1.0, self._diagnose)
         self._publisher = threading.Thread(target=self._publish, name='publisher', daemon=True)
         self._publisher.start()
@@ -263,6 +264,17 @@ class CellNode(DriverNode):
             self._robot.reset()
             response.success = True
             response.message = f'Scene {self._robot.cell.config.seed} is back at its start.'
+        except SimulationError as error:
+            response.message = str(error)
+        return response
+
+    def _set_user_stop(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        try:
+            self._robot.set_user_stop(request.data)
+            response.success = True
+            response.message = f'the user stop is {"pressed" if request.data else "released"}'
         except SimulationError as error:
             response.message = str(error)
         return response

@@ -2,8 +2,8 @@
 
 The protocol, the 1 kHz bookkeeping and the checks of the robot's motion limits and communication
 constraints are franka-sim's; here its physics is replaced by the cell's. Both kinds of checks are
-enforced: what would stop a real FR3 stops this one. Not simulated: contact and collision
-reflexes, self-collision avoidance, and Cartesian motions.
+enforced: what would stop a real FR3 stops this one, and so does its user stop. Not simulated:
+contact and collision reflexes, self-collision avoidance, brakes, and Cartesian motions.
 
 Protocol and physics need the interpreter a thousand times a second each, so the protocol runs in
 a process of its own and they meet in shared memory.
@@ -19,6 +19,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from typing import Any
 import mujoco
 import numpy as np
 from franka_sim.control_modes import ControlMode
+from franka_sim.franka_protocol import Command, MessageHeader, MoveStatus, RobotMode
 from franka_sim.franka_sim_server import FrankaSimServer
 from franka_sim.mujoco_franka_sim import MujocoFrankaSim
 from franka_sim.robot_state import RobotState
@@ -78,6 +81,9 @@ _COMMAND = {
 }
 _STATUS = {'connected': (1,), 'in_control': (1,), 'success_rate': (1,)}
 _MODES = (ControlMode.POSITION, ControlMode.VELOCITY, ControlMode.TORQUE)
+
+# Of libfranka's AutomaticErrorRecovery::Status.
+_RECOVERY_REJECTED_BY_SAFETY_FUNCTIONS = 2
 
 Vectors = dict[str, NDArray[np.float64]]
 
@@ -135,6 +141,7 @@ class _Memories:
     status: Any
     cycles: Any
     simulated: Any
+    user_stop: Any
 
 
 class _ArmInCell(MujocoFrankaSim):
@@ -262,9 +269,44 @@ class _Server(FrankaSimServer):
         self.robot_state = _RobotState(arm)
 
     def reset_state(self) -> None:
-        cycles = self.robot_time
+        cycles, user_stopped = self.robot_time, self.robot_state.user_stopped
         super().reset_state()
-        self.robot_state = _RobotState(self._arm_elsewhere, cycles)
+        self.robot_state = _RobotState(self._arm_elsewhere, cycles, user_stopped)
+
+    def set_user_stop(self, pressed: bool) -> None:
+        """Take in where the user stop is; pressed, it ends the motion under way."""
+        if pressed == self.robot_state.user_stopped:
+            return
+        with self._motion_lock:
+            self.robot_state.user_stopped = pressed
+            if pressed:
+                self._abort_with_error((), 'user stop')
+                if self._pending_move_response is not None:
+                    motion, _, packed = self._pending_move_response
+                    self._pending_move_response = (motion, MoveStatus.kEmergencyAborted, packed)
+            else:
+                self.robot_state.set_robot_mode(RobotMode.kIdle)
+
+    def handle_automatic_error_recovery_command(
+        self, client_socket: socket.socket, header: MessageHeader, payload: bytes
+    ) -> None:
+        """As franka-sim's; refused while the user stop is pressed."""
+        if not self.robot_state.user_stopped:
+            super().handle_automatic_error_recovery_command(client_socket, header, payload)
+            return
+        answer = struct.pack('<B3x', _RECOVERY_REJECTED_BY_SAFETY_FUNCTIONS)
+        size = 12 + len(answer)
+        answer_header = MessageHeader(Command.kAutomaticErrorRecovery, header.command_id, size)
+        self._send_tcp(client_socket, answer_header.to_bytes() + answer)
+
+    def _refuse_move_while_latched(
+        self, client_socket: socket.socket, header: MessageHeader
+    ) -> bool:
+        if not self.robot_state.user_stopped:
+            return super()._refuse_move_while_latched(client_socket, header)
+        status = MoveStatus.kCommandRejectedDueToActivatedSafetyFunctions
+        self.send_move_response(client_socket, command_id=header.command_id, status=status)
+        return True
 
     @property
     def robot_time(self) -> int:
@@ -275,15 +317,22 @@ class _Server(FrankaSimServer):
 class _RobotState(RobotState):
     """The state that the protocol sends; its cycles go on counting from client to client."""
 
-    def __init__(self, arm: _ArmElsewhere, cycles: int = 1) -> None:
+    def __init__(self, arm: _ArmElsewhere, cycles: int = 1, user_stopped: bool = False) -> None:
         super().__init__()
         self._arm = arm
+        self.user_stopped = user_stopped
         self._message_id = cycles - 1
         self.update()
 
     def update(self) -> None:
         super().update()
         self._arm.pass_time(self._message_id)
+
+    def pack_state(self) -> bytes:
+        if self.user_stopped:
+            # Whatever else sets the mode, such as the end of a motion.
+            self.set_robot_mode(RobotMode.kUserStopped)
+        return super().pack_state()
 
 
 class FciRobot(SimulatedRobot):
@@ -316,8 +365,9 @@ class FciRobot(SimulatedRobot):
         self._arm = _ArmInCell(self.cell)
         self._steps = 0
         records = map(_Record.memory, (_STATE, _COMMAND, _STATUS))
-        memories = _Memories(*records, RawValue('Q', 0), RawValue('Q', 0))
+        memories = _Memories(*records, RawValue('Q', 0), RawValue('Q', 0), RawValue('B', 0))
         self._cycles, self._simulated = memories.cycles, memories.simulated
+        self._user_stop = memories.user_stop
         self._state = _Record(memories.state, _STATE)
         self._commands = _Record(memories.command, _COMMAND)
         self._status = _Record(memories.status, _STATUS)
@@ -358,6 +408,10 @@ class FciRobot(SimulatedRobot):
                 'A libfranka client controls the arm: stop the FCI node, then reset the scene.'
             )
         super().reset()
+
+    def set_user_stop(self, pressed: bool) -> None:
+        """Press or release the user stop: the arm stops, and no client may move it."""
+        self._user_stop.value = pressed
 
     def diagnostics(self) -> dict[str, str]:
         """What a person may want to know about the physics and the interface, by name."""
@@ -422,14 +476,18 @@ def _serve(address: str, memories: _Memories, lifeline: Connection) -> None:
                     'success_rate': [server.comm.success_rate],
                 }
             )
-            _let_time_pass(server, _STATUS_PERIOD)
+            _let_time_pass(server, memories.user_stop, _STATUS_PERIOD)
     server.stop()
 
 
-def _let_time_pass(server: _Server, seconds: float) -> None:
-    """Sleep; where no client makes cycles go by, they do so by the clock on the wall."""
+def _let_time_pass(server: _Server, user_stop: Any, seconds: float) -> None:
+    """Sleep, but look at the user stop.
+
+    Where no client makes cycles go by, they do so by the clock on the wall.
+    """
     begun, counted = time.monotonic(), 0
     while (passed := time.monotonic() - begun) < seconds:
+        server.set_user_stop(bool(user_stop.value))
         due = round(passed / FCI_PERIOD)
         if not server.transmitting_state:
             for _ in range(due - counted):

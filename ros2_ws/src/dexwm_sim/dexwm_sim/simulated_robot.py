@@ -190,6 +190,14 @@ class SimulatedRobot:
             if not done.wait(_RESET_TIMEOUT):
                 raise SimulationError('The physics does not run: nothing was reset.')
 
+    def set_user_stop(self, pressed: bool) -> None:
+        """Press or release the arm's user stop.
+
+        Raises:
+            SimulationError: If the arm has none.
+        """
+        raise SimulationError("The user stop is the FCI's: start the cell with arm: fci.")
+
     @property
     def clock(self) -> Callable[[], int] | None:
         """The robot's own time (ns), to be that of the simulation; None: the system's."""

@@ -59,11 +59,11 @@ class RosUser:
         """The latest positions of these joints."""
         return np.array([self.joints[name] for name in names])
 
-    def call(self, service):
-        """Call a std_srvs/Trigger service."""
-        client = self.node.create_client(Trigger, service)
+    def call(self, service, kind=Trigger, **request):
+        """Call a service, by default a std_srvs/Trigger."""
+        client = self.node.create_client(kind, service)
         assert client.wait_for_service(TIMEOUT), service
-        response = client.call(Trigger.Request())
+        response = client.call(kind.Request(**request))
         self.node.destroy_client(client)
         return response
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from ament_index_python.packages import get_package_prefix
+from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS
@@ -54,6 +55,11 @@ def user(cell, ros_user):
     seen = len(user.stamps)
     user.wait(lambda: len(user.stamps) > seen + 20 and user.cell, 'more states')
     return user
+
+
+def test_an_arm_without_fci_has_no_user_stop(user):
+    response = user.call('/cell/user_stop', SetBool, data=True)
+    assert not response.success and 'arm: fci' in response.message
 
 
 def rejections(user, controller):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ament_index_python.packages import get_package_prefix
+from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS
@@ -221,6 +222,26 @@ def test_a_fault_is_told_and_only_recovered_on_request(user, fci):
     in_control(user)
     move(user, goal)
     move(user, before)
+
+
+def test_the_user_stop_stops_the_arm_until_it_is_released_and_recovered(user):
+    home = user.q(ARM_JOINTS)
+    user.send(CONTROLLER, ARM_JOINTS, [(1.5, home + [0.3, 0, 0, 0, 0, 0, 0], np.zeros(7))])
+    user.wait(lambda: user.q(ARM_JOINTS)[0] > home[0] + 0.05, 'motion')
+    assert user.call('/cell/user_stop', SetBool, data=True).success
+    user.wait(lambda: health(user)['mode'] == 'fault', 'the fault')
+    report = fresh_health(user)
+    assert report['robot_mode'] == 'UserStopped'
+    assert 'User Stop pressed' in report['reason'] and 'release it' in report['reason']
+    stopped = user.q(ARM_JOINTS)
+    assert stopped[0] < home[0] + 0.25
+    # Pressed, nothing brings it back; released, only a person's call does.
+    assert 'safety function' in user.call('/fci/recover').message
+    assert user.call('/cell/user_stop', SetBool, data=False).success
+    assert fresh_health(user)['mode'] == 'fault'
+    np.testing.assert_allclose(user.q(ARM_JOINTS), stopped, atol=0.01)
+    in_control(user)
+    move(user, home)
 
 
 def test_the_arm_rests_when_the_node_is_killed(user, fci):
