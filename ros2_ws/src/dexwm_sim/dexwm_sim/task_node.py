@@ -1,7 +1,8 @@
 """The node `task`: gives the planner its goal, shows progress, judges and records.
 
 In the simulated cell it ends with exit code 0 only if the episode's judge says that the task was
-done; elsewhere, if the planner says that the plan was executed.
+done; elsewhere, if the planner says that the plan was executed; and where nothing is executed, if
+there is a plan.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class TaskSummary:
     """What is left of a task, as JSON.
 
     Attributes:
-        verdict: ``success``, ``no success``, ``executed`` (without a judge) or ``failed``.
+        verdict: ``success``, ``no success``, ``executed`` (without a judge), ``planned`` (and
+            not executed, as was asked) or ``failed``.
         reason: Why it failed; empty otherwise.
         task: reach, grasp or place.
         goal: Path of the goal.
@@ -132,7 +134,7 @@ class TaskNode(RunNode):
                 f'{"met" if summary.strict_criterion else "not met"} '
                 f'({summary.measure * 100:.1f} cm)'
             )
-        succeeded = summary.verdict in ('success', 'executed')
+        succeeded = summary.verdict in ('success', 'executed', 'planned')
         say = log.info if succeeded else log.error
         say(f'{summary.verdict}{": " if summary.reason else ""}{summary.reason}')
         return succeeded
@@ -218,6 +220,9 @@ class TaskNode(RunNode):
             self._pause(_RETRY_PAUSE)
 
     def _conclude(self) -> None:
+        if not self._execute:
+            self.summary.verdict = 'planned'
+            return
         with self._lock:
             verdict = None if self._monitor is None else self._monitor.verdict()
         if verdict is None:

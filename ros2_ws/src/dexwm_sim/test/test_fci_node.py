@@ -236,7 +236,8 @@ def test_the_user_stop_stops_the_arm_until_it_is_released_and_recovered(user):
     stopped = user.q(ARM_JOINTS)
     assert stopped[0] < home[0] + 0.25
     # Pressed, nothing brings it back; released, only a person's call does.
-    assert 'safety function' in user.call('/fci/recover').message
+    refusal = user.call('/fci/recover').message
+    assert 'safety function' in refusal and 'release it' in refusal
     assert user.call('/cell/user_stop', SetBool, data=False).success
     assert fresh_health(user)['mode'] == 'fault'
     np.testing.assert_allclose(user.q(ARM_JOINTS), stopped, atol=0.01)

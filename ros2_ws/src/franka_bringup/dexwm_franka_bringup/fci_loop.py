@@ -34,15 +34,9 @@ from dexwm_franka_bringup.real_time import lock_memory, take_priority
 from dexwm_franka_bringup.robot_clock import RobotClock, loop_limits
 from dexwm_franka_bringup.smooth_commands import PERIOD_NS, SmoothCommands
 
-LIBFRANKA_ERRORS = (
-    franka.FrankaException,
-    franka.CommandException,
-    franka.ControlException,
-    franka.InvalidOperationException,
-    franka.NetworkException,
-    franka.RealtimeException,
-)
-"""What libfranka raises; its binding does not derive them from one another."""
+LIBFRANKA_ERRORS = (franka.FrankaException, RuntimeError)
+"""What libfranka raises: its binding makes RuntimeErrors of all but its base class, and of what
+the network library below it throws."""
 
 _RETRY_PERIOD = 0.5
 _FAULT_PERIOD = 0.01
@@ -212,7 +206,7 @@ class FciLoop:
         try:
             self._robot.automatic_error_recovery()
         except LIBFRANKA_ERRORS as error:
-            return f'the error recovery failed: {error}'
+            return f'the error recovery failed: {self._explain(error)}'
         return ''
 
     def _explain(self, error: Exception) -> str:

@@ -150,8 +150,8 @@ class FciNode(DriverNode):
         ):
             if report.mode is FciMode.FAULT:
                 self.get_logger().error(
-                    f'Not in control of the arm: {report.reason}. Remove the cause, then call '
-                    '~/recover.'
+                    f'Not in control of the arm: {report.reason.rstrip(".")}. Remove the cause, '
+                    'then call ~/recover.'
                 )
             elif report.reason:
                 self.get_logger().warning(report.reason)

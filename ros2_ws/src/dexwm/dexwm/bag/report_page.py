@@ -37,7 +37,7 @@ details { margin: .6rem 0; } pre { font-size: .8rem; overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body { background: #1c1c1c; color: #ddd; }
   th, td { border-color: #444; } figcaption { color: #aaa; } img.plot { background: #fff; } }
 """
-_GOOD = ('success', 'executed')
+_GOOD = ('success', 'executed', 'planned')
 _DIGITS = 12
 _PICTURES = (
     ('start', 'start'),
