@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # What each part of the default world model is for: trains it without one part at a time, all
-# equally long and shorter than the default, and evaluates each (paper, section 4.4). Needs the
-# latents of tools/train_default.sh. More arguments go to every training: --set engine.threads=1
+# equally long, shorter than the default and on the scenes of its longer episodes, and evaluates each
+# (paper, section 4.4). Needs the latents of tools/train_default.sh. More arguments go to every
+# training: --set engine.threads=1
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 features=runs/cache/features latents=runs/cache/latents runs=runs/train
-short=(--set phases.0.steps=250 --set phases.1.steps=50 --set validation=null "$@")
+short=(
+  --set "data=[{kind: recording, cache: $latents/train, in_memory: true}]"
+  --set phases.0.steps=250 --set phases.1.steps=50 --set validation=null "$@"
+)
 
 train() {
   local name=$1

@@ -25,10 +25,16 @@ extract stills all stills
 generate glimpses --first-seed 1000 --episodes 600 --frames 20 --fps 2.5
 extract glimpses all glimpses
 
+# Scenes for the predictor, in short episodes, as what moves how differs from scene to scene.
+generate scenes --first-seed 2000 --episodes 3000 --frames 12 --fps 2.5 --lead 5 \
+  --shares noisy_expert=0.6,random_targets=0.35,hand_only=0.05
+
 dexwm train models/recipes/default_adapter.yaml
 for split in train held_out; do
   dexwm encode --from-cache "$features/$split" --encoder efficientnet_lite0_adapter \
     --option "projection=$adapter" --out "$latents/$split"
 done
+dexwm encode --data "$data/scenes" --split all --encoder efficientnet_lite0_adapter \
+  --option "projection=$adapter" --out "$latents/scenes" --processes "$(nproc)"
 dexwm train models/recipes/default.yaml
 dexwm train models/recipes/default_decoder.yaml

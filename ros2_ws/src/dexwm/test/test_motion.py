@@ -279,6 +279,8 @@ def test_infinite_horizon_sends_the_whole_motion_at_once():
     goal = MARGIN.clamp(HOME + 0.5)
     chunk = streamer.start(time_waypoints(splice.state, goal[None], MARGIN, 0.2), splice, EPOCH)
     np.testing.assert_allclose(chunk.trajectory.end.positions, goal)
+    # The longer it is, the more time there is to write it.
+    assert (chunk.due_ns - EPOCH) * 1e-9 > 0.02 + 0.02 * chunk.trajectory.duration - 0.001
     assert streamer.tick(EPOCH + 500 * MS) is None
     stop = streamer.stop(EPOCH + 600 * MS)
     assert stop.trajectory.duration < 1.0

@@ -3,7 +3,7 @@
 Every method attempts the same held-out episodes. What is interrupted goes on where it stopped when
 the same command is given again; episodes and methods can be added.
 
-Held out: the exploratory data of the default model are scenes 0 to 749, drawn with
+Held out: the exploratory data of the default model are scenes 0 to 4999, drawn with
 ``SceneConfig.sample(seed)``. `EpisodeMaker` draws the seeds of its scenes from 2**31, so that it
 meets one of those once in three million scenes; so do stills. The default first seed of the
 episodes, 10000, is one that no other command uses.

@@ -50,6 +50,10 @@ MEMORY_NS = 1_000_000_000
 TRANSIT = 0.01
 """Part of the lead that is kept for the message to arrive in (s)."""
 
+PREPARATION = 0.02
+"""Time to compute and write a piece, as part of its length; a fifth of that where nothing else
+runs. A stop is short, a whole motion need not be."""
+
 FOREVER = 1e6
 """A horizon longer than any motion (s)."""
 
@@ -337,6 +341,7 @@ class MotionStreamer:
             raise SpliceMissed('the motion changed while the new one was planned')
         if splice.start_ns is None:
             lead = self.config.adoption if splice.adopted else self.config.lead
+            lead += PREPARATION * min(self.config.horizon, motion.trajectory.duration)
             start_ns = begin_ns = _ceil(now_ns + round(lead * 1e9))
             self._pieces.clear()
         else:
