@@ -1,5 +1,6 @@
 """What a planner is told of its inputs, with ROS time that can stand still and a lens."""
 
+import re
 import threading
 import time
 
@@ -57,6 +58,7 @@ class World:
             parameter_overrides=[Parameter('use_sim_time', value=True)],
         )
         self.now_ns = 100 * 10**9
+        self.lag = 0.0
         self.image = stripes()
         self.lens_model, self.coefficients = 'plumb_bob', [0.0] * 5
         self.names = list(JOINTS)
@@ -86,12 +88,14 @@ class World:
     def tick(self, seconds=0.05):
         self.now_ns += round(seconds * 1e9)
         stamp = Time(sec=self.now_ns // 10**9, nanosec=self.now_ns % 10**9)
+        shot_ns = self.now_ns - round(self.lag * 1e9)
         image = array_to_image(self.image)
         info = CameraInfo(height=INTRINSICS.height, width=INTRINSICS.width)
         info.k = INTRINSICS.K.ravel()
         info.distortion_model, info.d = self.lens_model, self.coefficients
         state = JointState(name=self.names, position=HOME.tolist())
-        image.header.stamp = info.header.stamp = state.header.stamp = stamp
+        image.header.stamp = Time(sec=shot_ns // 10**9, nanosec=shot_ns % 10**9)
+        info.header.stamp = state.header.stamp = stamp
         for message in (Clock(clock=stamp), info, state, image):
             self.out[type(message)].publish(message)
 
@@ -135,6 +139,14 @@ def wait_in_thread(world, should_stop):
     thread.join(TIMEOUT)
     assert not thread.is_alive(), 'it waits for ever'
     return reasons[0]
+
+
+def test_a_picture_of_another_clock_is_told_from_a_camera_that_stopped(world):
+    world.listen()
+    world.tick_until(lambda: not world.inputs.problem())
+    world.lag = 50.0
+    world.tick_until(lambda: 'use_sim_time' in world.inputs.problem())
+    assert re.search(r'was (49|50)\.\d+ s old when it came', world.inputs.problem())
 
 
 def test_waiting_ends_when_the_clock_stands_still(world):

@@ -188,8 +188,7 @@ def test_cancelled_while_nobody_takes_motions_the_task_ends(scene, monkeypatch):
     scene.wait_until(lambda: not scene.planner._client.server_is_ready())
     handle = scene.send(execute=True, preset='random')
     scene.wait_until(lambda: scene.robot.plans)
-    result = cancel(scene, handle)
-    assert result.error_code == Result.CANCELLED and 'before the motion' in result.error_string
+    assert cancel(scene, handle).error_code == Result.CANCELLED
 
 
 def test_cancelled_while_the_trajectory_node_is_silent_its_late_motion_is_called_off(

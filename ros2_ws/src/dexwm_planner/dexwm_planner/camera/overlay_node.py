@@ -31,6 +31,7 @@ from dexwm_planner.camera.lens_listener import LensListener
 from dexwm_planner.planner.plan_overlay import draw_keypoints
 from dexwm_planner.planner.planner_inputs import PlannerInputs, StaleInputError
 
+_TELL_PERIOD = 5.0
 _TIMEOUTS = {'image_timeout': 1.0, 'joint_state_timeout': 0.5, 'max_skew': 0.2}
 
 
@@ -59,7 +60,6 @@ class OverlayNode(Node):
         self._publisher = self.create_publisher(Image, '~/image', 1)
         self._lens = LensListener(self)
         self._inputs = PlannerInputs(self, **_TIMEOUTS)
-        self._told = ''
         self._last_ns = 0
         self.create_timer(1.0 / rate, self._draw)
 
@@ -77,11 +77,8 @@ class OverlayNode(Node):
             seen = self._inputs.newest()
             lens = self._lens.lens() or Lens()
         except (LensError, StaleInputError) as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                self.get_logger().warning(self._told)
+            self.get_logger().warning(str(error), throttle_duration_sec=_TELL_PERIOD)
             return
-        self._told = ''
         if seen.stamp_ns == self._last_ns:
             return
         self._last_ns = seen.stamp_ns

@@ -93,6 +93,7 @@ class PlannerInputs:
         self._clock_ns, self._clock_went_on = -1, time.monotonic()
         self._changed = threading.Condition()
         self._image: Image | None = None
+        self._image_came = -np.inf
         self._camera_info: CameraInfo | None = None
         self._joint_states = JointStateBuffer(JOINTS, joint_state_timeout)
         self._history: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=_REMEMBERED)
@@ -138,6 +139,7 @@ class PlannerInputs:
         with self._changed:
             now_ns = self._now_ns()
             standstill = time.monotonic() - self._clock_went_on
+            image_since = time.monotonic() - self._image_came
             image, info = self._image, self._camera_info
             stale = self._joint_states.problem(now_ns)
             history = tuple(self._history)
@@ -153,6 +155,13 @@ class PlannerInputs:
             )
         stamp_ns = nanoseconds(image.header.stamp)
         age = (now_ns - stamp_ns) * 1e-9
+        if age - image_since > self._image_timeout:
+            raise StaleInputError(
+                f'the newest picture was {age - image_since:.2f} s old when it came, at most '
+                f'{self._image_timeout:g} s are allowed: synchronise the clocks, and set '
+                'use_sim_time as the camera has it',
+                True,
+            )
         if age > self._image_timeout:
             raise StaleInputError(
                 f'the newest picture is {age:.2f} s old, at most {self._image_timeout:g} s are '
@@ -216,7 +225,7 @@ class PlannerInputs:
 
     def _on_image(self, message: Image) -> None:
         with self._changed:
-            self._image = message
+            self._image, self._image_came = message, time.monotonic()
             self._changed.notify_all()
 
     def _on_camera_info(self, message: CameraInfo) -> None:
