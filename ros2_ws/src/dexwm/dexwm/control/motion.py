@@ -106,9 +106,9 @@ class Chunk:
     Attributes:
         trajectory: the points; times from `start_ns`.
         start_ns: time of the trajectory's zero, for the message's stamp.
-        due_ns: when it must be on its way at the latest: by the time it arrives later, the
-            controllers do something else than it begins with. Instead of being sent, it is to be
-            taken back then (`MotionStreamer.take_back`), and made anew.
+        due_ns: when it must be on its way at the latest. One that is sent later comes to
+            controllers that already do something else than it begins with: it is to be taken
+            back instead (`MotionStreamer.take_back`), and made anew.
     """
 
     trajectory: JointTrajectory
