@@ -57,7 +57,7 @@ def save_tiny_checkpoint(folder):
 class Robot(Node):
     """Camera, joint states, and a trajectory node whose motions are over at once."""
 
-    def __init__(self, context):
+    def __init__(self, context, takes_motions):
         super().__init__('robot', context=context, use_global_arguments=False)
         self.camera_runs = self.joints_run = True
         self.joints_late = 0.0
@@ -77,14 +77,15 @@ class Robot(Node):
         self.create_subscription(Plan, '/planner/plan', self.plans.append, LATCHED)
         group = ReentrantCallbackGroup()
         self.create_timer(0.05, self.report, callback_group=group)
-        self.server = ActionServer(
-            self,
-            ExecutePlan,
-            '/trajectory/execute_plan',
-            self.execute,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=group,
-        )
+        if takes_motions:
+            self.server = ActionServer(
+                self,
+                ExecutePlan,
+                '/trajectory/execute_plan',
+                self.execute,
+                cancel_callback=lambda _: CancelResponse.ACCEPT,
+                callback_group=group,
+            )
 
     def report(self):
         now = self.get_clock().now()
@@ -135,10 +136,10 @@ class Robot(Node):
 class Scene:
     """A planner and a robot in a domain of their own."""
 
-    def __init__(self, domain_id, folder, **parameters):
+    def __init__(self, domain_id, folder, takes_motions=True, **parameters):
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain_id)
-        self.robot = Robot(self.context)
+        self.robot = Robot(self.context, takes_motions)
         values = {'goals': str(folder / 'goals'), 'preset': 'cpu', 'threads': 1}
         # Far from the largest skew, so that a busy machine does not make the one the other.
         values |= {'joint_state_timeout': 1.0} | parameters

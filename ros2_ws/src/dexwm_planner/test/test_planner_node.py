@@ -181,14 +181,19 @@ def test_cancelled_before_a_motion_is_sent_again_it_is_not_sent(scene, monkeypat
     assert len(scene.robot.motions) == 1
 
 
-def test_cancelled_while_nobody_takes_motions_the_task_ends(scene, monkeypatch):
-    scene.wait_ready()
+def test_cancelled_while_nobody_takes_motions_the_task_ends(
+    domain_id, checkpoint, tmp_path, monkeypatch
+):
     monkeypatch.setattr(ros_plant, '_ANSWER_TIMEOUT', TIMEOUT / 2)
-    scene.robot.server.destroy()
-    scene.wait_until(lambda: not scene.planner._client.server_is_ready())
-    handle = scene.send(execute=True, preset='random')
-    scene.wait_until(lambda: scene.robot.plans)
-    assert cancel(scene, handle).error_code == Result.CANCELLED
+    scene = Scene(domain_id, tmp_path, takes_motions=False, model=str(checkpoint))
+    try:
+        assert scene.planner.autostart()
+        scene.wait_ready()
+        handle = scene.send(execute=True, preset='random')
+        scene.wait_until(lambda: scene.robot.plans)
+        assert cancel(scene, handle).error_code == Result.CANCELLED
+    finally:
+        scene.close()
 
 
 def test_cancelled_while_the_trajectory_node_is_silent_its_late_motion_is_called_off(
