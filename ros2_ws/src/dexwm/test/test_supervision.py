@@ -47,7 +47,11 @@ class Bench:
     def start(self, goal):
         splice = self.supervisor.splice_point(self.now, 0.1)
         motion = time_waypoints(splice.state, goal[None], LIMITS.with_margin(0.05), 0.2)
-        return self.supervisor.start(motion, splice, self.now, lambda _: self.in_time)
+        return self.supervisor.start(motion, splice, self.now, self.send)
+
+    def send(self, chunk):
+        assert chunk.trajectory.names == JOINTS
+        return self.in_time
 
 
 def goal(distance=0.6):

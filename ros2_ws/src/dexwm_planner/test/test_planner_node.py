@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -42,10 +43,9 @@ def domain_id():
 
 @pytest.fixture
 def scene(domain_id, checkpoint, tmp_path):
-    scene = Scene(domain_id, tmp_path, model=str(checkpoint))
-    assert scene.planner.autostart()
-    yield scene
-    scene.close()
+    with closing(Scene(domain_id, tmp_path, model=str(checkpoint))) as scene:
+        assert scene.planner.autostart()
+        yield scene
 
 
 def test_a_goal_picture_becomes_a_plan_and_the_same_seed_the_same_plan(scene):
@@ -185,15 +185,12 @@ def test_cancelled_while_nobody_takes_motions_the_task_ends(
     domain_id, checkpoint, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(ros_plant, '_ANSWER_TIMEOUT', TIMEOUT / 2)
-    scene = Scene(domain_id, tmp_path, takes_motions=False, model=str(checkpoint))
-    try:
+    with closing(Scene(domain_id, tmp_path, takes_motions=False, model=str(checkpoint))) as scene:
         assert scene.planner.autostart()
         scene.wait_ready()
         handle = scene.send(execute=True, preset='random')
         scene.wait_until(lambda: scene.robot.plans)
         assert cancel(scene, handle).error_code == Result.CANCELLED
-    finally:
-        scene.close()
 
 
 def test_cancelled_while_the_trajectory_node_is_silent_its_late_motion_is_called_off(
@@ -221,8 +218,8 @@ def test_cancelled_while_the_trajectory_node_is_silent_its_late_motion_is_called
 
 
 def test_cancelled_while_a_picture_is_awaited_the_task_ends(domain_id, checkpoint, tmp_path):
-    scene = Scene(domain_id, tmp_path, model=str(checkpoint), image_timeout=TIMEOUT / 2)
-    try:
+    settings = {'model': str(checkpoint), 'image_timeout': TIMEOUT / 2}
+    with closing(Scene(domain_id, tmp_path, **settings)) as scene:
         assert scene.planner.autostart()
         scene.wait_ready()
         scene.robot.camera_runs = False
@@ -230,8 +227,6 @@ def test_cancelled_while_a_picture_is_awaited_the_task_ends(domain_id, checkpoin
         handle = scene.send()
         result = cancel(scene, handle)
         assert result.error_code == Result.CANCELLED and 'picture' in result.error_string
-    finally:
-        scene.close()
 
 
 def test_without_fresh_inputs_nothing_is_planned(scene):
@@ -296,8 +291,7 @@ def test_goals_that_cannot_be_are_refused(request_fields, message, scene):
 
 
 def test_an_inactive_planner_says_so(domain_id, checkpoint, tmp_path):
-    scene = Scene(domain_id, tmp_path, model=str(checkpoint), autostart=False)
-    try:
+    with closing(Scene(domain_id, tmp_path, model=str(checkpoint), autostart=False)) as scene:
         assert scene.planner.autostart()
         assert scene.ask().error_code == Result.NOT_ACTIVE
         assert not scene.call(CaptureGoal, 'capture_goal', name='a').success
@@ -307,8 +301,6 @@ def test_an_inactive_planner_says_so(domain_id, checkpoint, tmp_path):
         assert scene.ask(preset='random').error_code == Result.SUCCESSFUL
         assert scene.planner.trigger_deactivate() is TransitionCallbackReturn.SUCCESS
         assert scene.ask().error_code == Result.NOT_ACTIVE
-    finally:
-        scene.close()
 
 
 def test_the_goal_library_over_services(scene, tmp_path):
@@ -354,9 +346,9 @@ def test_a_stale_camera_calibration_is_reported(domain_id, checkpoint, tmp_path)
     path.write_text(
         'date: "2020-01-01T00:00:00+00:00"\ncamera: {xyz: [0.1, 0.5, 1.0], rpy: [0, 0.8, -0.8]}\n'
     )
-    scene = Scene(domain_id, tmp_path, model=str(checkpoint), camera_calibration=str(path))
     reports = []
-    try:
+    settings = {'model': str(checkpoint), 'camera_calibration': str(path)}
+    with closing(Scene(domain_id, tmp_path, **settings)) as scene:
         scene.robot.create_subscription(
             DiagnosticArray, '/diagnostics', lambda m: reports.extend(m.status), 10
         )
@@ -371,15 +363,9 @@ def test_a_stale_camera_calibration_is_reported(domain_id, checkpoint, tmp_path)
         )
         pose = scene.planner._cell.camera.T_base_from_camera
         np.testing.assert_allclose(pose[:3, 3], [0.1, 0.5, 1.0])
-    finally:
-        scene.close()
 
 
 def test_a_camera_calibration_that_cannot_be_read_is_refused(domain_id, checkpoint, tmp_path):
-    scene = Scene(
-        domain_id, tmp_path, model=str(checkpoint), camera_calibration=str(tmp_path / 'none.yaml')
-    )
-    try:
+    settings = {'model': str(checkpoint), 'camera_calibration': str(tmp_path / 'none.yaml')}
+    with closing(Scene(domain_id, tmp_path, **settings)) as scene:
         assert not scene.planner.autostart()
-    finally:
-        scene.close()

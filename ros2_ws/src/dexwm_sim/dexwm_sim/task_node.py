@@ -178,7 +178,7 @@ class TaskNode(RunNode):
                 (f'the action server {ACTION}', self._client.server_is_ready),
             )
         )
-        if self._episode_file is not None:
+        if self._episode_file is not None and self._execute:
             self._wait_for((('/cell/state', lambda: self._observed.cell is not None),))
             # Only a run with a simulated cell needs the simulator.
             from dexwm_sim.episode_file import load_episode
@@ -220,13 +220,10 @@ class TaskNode(RunNode):
             self._pause(_RETRY_PAUSE)
 
     def _conclude(self) -> None:
-        if not self._execute:
-            self.summary.verdict = 'planned'
-            return
         with self._lock:
             verdict = None if self._monitor is None else self._monitor.verdict()
         if verdict is None:
-            self.summary.verdict = 'executed'
+            self.summary.verdict = 'executed' if self._execute else 'planned'
             return
         self.summary.verdict = 'success' if verdict.success else 'no success'
         self.summary.paper_criterion = verdict.success

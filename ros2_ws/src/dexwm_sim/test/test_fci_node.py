@@ -228,17 +228,20 @@ def test_the_user_stop_stops_the_arm_until_it_is_released_and_recovered(user):
     home = user.q(ARM_JOINTS)
     user.send(CONTROLLER, ARM_JOINTS, [(1.5, home + [0.3, 0, 0, 0, 0, 0, 0], np.zeros(7))])
     user.wait(lambda: user.q(ARM_JOINTS)[0] > home[0] + 0.05, 'motion')
-    assert user.call('/cell/user_stop', SetBool, data=True).success
-    user.wait(lambda: health(user)['mode'] == 'fault', 'the fault')
-    report = fresh_health(user)
-    assert report['robot_mode'] == 'UserStopped'
-    assert 'User Stop pressed' in report['reason'] and 'release it' in report['reason']
-    stopped = user.q(ARM_JOINTS)
-    assert stopped[0] < home[0] + 0.25
-    # Pressed, nothing brings it back; released, only a person's call does.
-    refusal = user.call('/fci/recover').message
-    assert 'safety function' in refusal and 'release it' in refusal
-    assert user.call('/cell/user_stop', SetBool, data=False).success
+    try:
+        assert user.call('/cell/user_stop', SetBool, data=True).success
+        user.wait(lambda: health(user)['mode'] == 'fault', 'the fault')
+        report = fresh_health(user)
+        assert report['robot_mode'] == 'UserStopped'
+        assert 'User Stop pressed' in report['reason'] and 'release it' in report['reason']
+        stopped = user.q(ARM_JOINTS)
+        assert stopped[0] < home[0] + 0.25
+        # Pressed, nothing brings it back; released, only a person's call does.
+        refusal = user.call('/fci/recover').message
+        assert 'safety function' in refusal and 'release it' in refusal
+    finally:
+        released = user.call('/cell/user_stop', SetBool, data=False).success
+    assert released
     assert fresh_health(user)['mode'] == 'fault'
     np.testing.assert_allclose(user.q(ARM_JOINTS), stopped, atol=0.01)
     in_control(user)

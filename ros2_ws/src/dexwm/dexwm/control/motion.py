@@ -372,8 +372,7 @@ class MotionStreamer:
 
     def take_back(self) -> None:
         """Undo the last `start`, `stop` or `tick`, whose chunk was not sent."""
-        pieces, self._sent_to_ns, self.late_ticks = self._before
-        self._pieces = list(pieces)
+        self._pieces, self._sent_to_ns, self.late_ticks = self._before
         self._generation += 1
 
     def abandon(self) -> None:
