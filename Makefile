@@ -1,5 +1,5 @@
 # Every target sets up what it needs first: virtual environment, locked packages, workspace.
-#   make grasp    a grasp planned from a goal picture, on the simulated robot; also reach, place
+#   make grasp    a grasp planned from a goal picture, on the simulated robot; also reach, place, push
 #   make replay   plans once more while a recording is played: BAG=runs/…/bag
 #   make pick     a scripted grasp on the simulated robot, through the whole ROS graph
 #   make data     exploratory episodes, made in parallel; goes on where it was stopped
@@ -41,8 +41,8 @@ ros2_ws/install/.complete: .venv/.complete $(WORKSPACE_INPUTS) $(WORKSPACE_FILES
 .PHONY: setup
 setup: ros2_ws/install/.complete
 
-.PHONY: grasp reach place
-grasp reach place: setup
+.PHONY: grasp reach place push
+grasp reach place push: setup
 	@. tools/env.sh && exec python -m dexwm_planner.runner $@ $(arguments)
 
 .PHONY: pick replay

@@ -54,6 +54,14 @@ def test_a_model_comes_back_as_it_was(folder, model):
     assert sorted(p.name for p in folder.iterdir()) == ['config.json', 'model.safetensors']
 
 
+def test_an_object_head_is_stored(tmp_path):
+    model = tiny_world_model(objects=['ball', 'cube'])
+    save_checkpoint(model, tmp_path)
+    loaded = load_checkpoint(tmp_path, encoder=TinyEncoder())
+    assert loaded.config.objects == ('ball', 'cube')
+    assert same(model, loaded)
+
+
 def test_the_public_encoder_is_not_stored_but_built(tmp_path):
     encoder = build_encoder('efficientnet_lite0', {'image_size': [64, 96]})
     model = tiny_world_model(encoder=encoder, decoder=None)
@@ -102,7 +110,7 @@ def test_missing_files_are_named(folder, tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (lambda c: c.update(format_version=1), 'format_version 1, this program reads 2'),
+        (lambda c: c.update(format_version=1), 'format_version 1, this program reads 3'),
         (lambda c: c.pop('format_version'), 'format_version None'),
         (lambda c: c.update(colour='red'), 'must have the keys .* got .*colour'),
         (lambda c: c.pop('encoder_digest'), 'must have the keys'),

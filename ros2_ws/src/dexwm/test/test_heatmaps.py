@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dexwm.geometry.heatmaps import (
     HEATMAP_KEYPOINTS,
     HeatmapError,
+    cell_distances,
     gaussian_heatmaps,
     hard_argmax,
     soft_argmax,
@@ -119,6 +120,17 @@ def test_soft_argmax_has_gradients():
     soft_argmax(logits)[0, 0].backward()
     # Raising a cell on the right moves the mean to the right.
     assert (logits.grad[0, :, 3:] > 0).all() and (logits.grad[0, :, :3] < 0).all()
+
+
+def test_distances_of_cells_written_out():
+    points = torch.tensor([[0.5, 4.5], [torch.nan, torch.nan]])
+    away = cell_distances(points, (6, 8), 2)
+    assert away.shape == (2, 3, 4)
+    for i in range(3):
+        for j in range(4):
+            expected = math.hypot(2 * i + 0.5 - 4.5, 2 * j)
+            assert float(away[0, i, j]) == pytest.approx(expected, abs=1e-6)
+    assert away[1].isnan().all()
 
 
 @pytest.mark.parametrize(

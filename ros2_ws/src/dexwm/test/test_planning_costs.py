@@ -12,6 +12,7 @@ from dexwm.planning.cost import Candidates, WeightedCost
 from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
 from dexwm.planning.costs.latent_distance import LatentDistance
+from dexwm.planning.costs.object_distance import ObjectDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
 from dexwm.planning.costs.posture import Posture
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
@@ -56,6 +57,24 @@ def test_latent_distance(candidates, at):
         ),
     )
     torch.testing.assert_close(LatentDistance(goal, at, tokens)(candidates), some.float())
+
+
+@pytest.mark.parametrize('at', ['first', 'last'])
+def test_objects_are_expected_as_far_away_as_their_maps_say(candidates, at):
+    away = torch.tensor([[[1.0, 2.0]], [[torch.nan, torch.nan]], [[5.0, 0.0]]])
+
+    def read(latents):
+        """Three objects, whose maps have two cells."""
+        return latents[..., :3, :2].softmax(dim=-1).unsqueeze(-2)
+
+    step = 0 if at == 'first' else T - 1
+
+    def one(n):
+        maps = read(candidates.latents)[n, step]
+        told = maps[0, 0, 0] + 2 * maps[0, 0, 1] + 5 * maps[2, 0, 0]
+        return float(told)
+
+    torch.testing.assert_close(ObjectDistance(read, away, at)(candidates), each(candidates, one))
 
 
 @pytest.mark.parametrize('at', ['last', 'every'])

@@ -53,7 +53,7 @@ def deep():
     return deep_model()
 
 
-@pytest.mark.parametrize('start', ['current', 'dummy', 'keypoints', 'detour'])
+@pytest.mark.parametrize('start', ['current', 'dummy', 'keypoints'])
 @pytest.mark.parametrize('cost_at', ['last', 'every'])
 def test_a_plan_is_complete_and_repeatable(deep, model, start, cost_at):
     p = planner(deep, model, horizon=2, start=start, cost_at=cost_at)
@@ -142,20 +142,75 @@ def test_the_keypoint_start_brings_the_hand_there_before_the_model_is_asked(deep
     assert start > 0.08 and distance < 0.5 * start
 
 
-def test_a_detour_ends_at_the_keypoints_and_is_free_before(deep, model):
-    points = np.full((21, 3), np.nan)
-    points[TIPS] = model.keypoints(posture())[TIPS]
-    p = planner(deep, model, samples=64, iterations=2, horizon=2, start='detour', start_sigma=0.01)
+@pytest.fixture(scope='module')
+def seeing():
+    """A model that reads objects, clearly."""
+    reads = deep_model(objects=['ball', 'cube'])
+    torch.nn.init.normal_(reads.object_head.input_proj.weight, std=2.0)
+    torch.nn.init.normal_(reads.object_head.output.weight, std=4.0)
+    return reads
+
+
+PUSHING = CostWeights(latent=0, keypoint_pixels=0, keypoint_distance=1, object_pixels=1)
+SWEEP = {'horizon': 4, 'replans': 5, 'optimiser': 'none', 'start': 'sweep', 'objects_at': 'first'}
+
+
+def test_a_push_is_the_sweep_that_the_model_likes_best(seeing, model):
+    p = planner(seeing, model, sweeps=40, substeps=2, weights=PUSHING, **SWEEP)
+    plan = p.plan(observation(), picture_goal(), task='push', seed=0)
+    assert plan.waypoints.shape == (4, 23)
+    assert set(plan.terms) == {'keypoint_distance', 'object_pixels'}
+    again = p.plan(observation(), picture_goal(), task='push', seed=0)
+    np.testing.assert_array_equal(again.waypoints, plan.waypoints)
+    few = planner(seeing, model, sweeps=1, substeps=2, weights=PUSHING, **SWEEP)
+    one = few.plan(observation(), picture_goal(), task='push', seed=0)
+    assert plan.terms['object_pixels'] < one.terms['object_pixels']
+    # The next plan sweeps as well, the third goes up, the fourth away, the fifth to the goal.
     plans = [
-        p.plan(observation(), KeypointGoal(points_base=points), seed=seed) for seed in range(4)
+        p.plan(observation(q=plan.waypoints[0]), picture_goal(), task='push', seed=0, replan=n)
+        for n in range(1, 5)
     ]
-    ways, ends = np.array([plan.waypoints for plan in plans]).transpose(1, 0, 2)
-    for end in ends:
-        distance = np.linalg.norm(model.keypoints(end) - points, axis=1)[TIPS].mean()
-        assert distance < 0.05
-    # The sigmas of the first waypoint are a hundred times those of the last.
-    assert np.abs(ways[:, ARM] - HOME[ARM]).mean() > 0.05
-    assert ways[:, ARM].std(axis=0).mean() > 2 * ends[:, ARM].std(axis=0).mean()
+    assert [len(later.waypoints) for later in plans] == [4, 3, 2, 1]
+    heights = [
+        model.frame_pose(later.waypoints[0], 'allegro_wrist')[2, 3] for later in (plan, plans[1])
+    ]
+    assert heights[1] == pytest.approx(heights[0] + 0.1, abs=0.002)
+
+
+def test_a_push_needs_an_object_that_is_seen(seeing, deep, model):
+    p = planner(deep, model, weights=PUSHING, **SWEEP)
+    with pytest.raises(PlanningError, match=r'the preset test pushes .* sees no object clearly'):
+        p.plan(observation(), picture_goal(), task='push', seed=0)
+    # Later it may be hidden by the hand: nothing more is pushed.
+    plan = p.plan(observation(), picture_goal(), task='push', seed=0, replan=1)
+    np.testing.assert_allclose(plan.waypoints[0], p.limits.clamp(HOME), atol=1e-6)
+    p = planner(seeing, model, weights=PUSHING, **SWEEP)
+    with pytest.raises(PlanningError, match='sees no object clearly'):
+        p.plan(observation(), KeypointGoal(points_base=model.keypoints(HOME)), seed=0)
+
+
+def test_steps_to_a_waypoint_are_waypoints_on_the_way(deep, model):
+    end = posture().astype(np.float32)
+    half = ((HOME + end) / 2).astype(np.float32)
+    weights = CostWeights(keypoint_pixels=0.1)
+    found = {}
+    for substeps, mean in ((2, [end]), (1, [half, end])):
+        p = planner(
+            deep, model, horizon=len(mean), substeps=substeps, optimiser='none', weights=weights
+        )
+        before = dataclasses.replace(
+            planner(deep, model, horizon=len(mean) + 1, optimiser='none').plan(
+                observation(), picture_goal(), seed=0
+            ),
+            waypoints=np.array([HOME, *mean]),
+        )
+        found[substeps] = p.plan(observation(), picture_goal(), seed=0, previous=before)
+    two, one = found[2], found[1]
+    assert len(two.waypoints) == 1 and len(two.predicted_latents) == 1
+    torch.testing.assert_close(
+        two.predicted_latents[-1], one.predicted_latents[-1], atol=1e-4, rtol=1e-4
+    )
+    assert two.costs == pytest.approx(one.costs, rel=1e-4)
 
 
 def test_pixels_are_enough_of_a_goal(deep, model):
@@ -341,6 +396,8 @@ def test_presets_have_names_and_the_papers_numbers():
     assert (sim.sigma_arm, sim.sigma_hand, sim.sigma_hand_place) == (0.3, 0.1, 0.01)
     assert (real.replans, real.executed) == (1, 2)
     assert [sim.horizon_at(r) for r in range(4)] == [3, 2, 1, 1]
+    assert [find_preset('push').horizon_at(r) for r in range(5)] == [4, 4, 3, 2, 1]
+    assert [find_preset('cpu').horizon_at(r) for r in range(3)] == [1, 1, 1]
     with pytest.raises(PresetError, match="no preset 'gpu'; there are paper-sim, paper-real, cpu"):
         find_preset('gpu')
 
@@ -355,6 +412,9 @@ def test_presets_have_names_and_the_papers_numbers():
         ({'optimiser': 'bfgs'}, "one of cem, icem, mppi, gradient, random, none, got 'bfgs'"),
         ({'start': 'home'}, 'start must be one of current, dummy, keypoints'),
         ({'elites': 65}, 'elites must be from 2 to the 64 samples, got 65'),
+        ({'start': 'sweep'}, "start 'sweep' needs a horizon of at least 3"),
+        ({'start': 'sweep', 'horizon': 3}, 'a weight of object_pixels, got 3 and 0.0'),
+        ({'substeps': 0}, 'substeps must be at least 1, got 0'),
         ({'executed': 2}, '2 waypoints cannot be executed of a plan of 1'),
     ],
 )

@@ -9,8 +9,8 @@ from dexwm.planning.cost import Candidates
 from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.dummy_motion import DUMMY_GRASP, dummy_waypoints, grasp_ending_at
 from dexwm.planning.joint_actions import RIGHT_HEATMAP_KEYPOINTS, JointActions
-from dexwm.planning.optimisers.optimiser import Problem
-from dexwm.planning.start import detour_start, fit_keypoints, keypoint_start
+from dexwm.planning.optimisers.optimiser import Interrupted, Problem
+from dexwm.planning.start import best_sweep, fit_keypoints, keypoint_start, push_start
 from dexwm.planning.target import Target
 from dexwm.planning.timing import PartTimes
 from dexwm.robot.box import Box
@@ -57,7 +57,7 @@ def target_of(model, posture):
     points = torch.full((21, 3), torch.nan)
     rows = list(RIGHT_HEATMAP_KEYPOINTS)
     points[rows] = torch.from_numpy(model.keypoints(posture)[rows]).float()
-    return Target(None, None, None, points, 'digest')
+    return Target(None, None, None, points, None, 'digest')
 
 
 def generator(seed):
@@ -111,8 +111,6 @@ def test_the_way_to_the_fit(model, actions, task):
     )
     way = keypoint_start(end, actions, 3, task)
     torch.testing.assert_close(way[-1], end)
-    detour = detour_start(end, actions, 3)
-    torch.testing.assert_close(detour, torch.stack([actions.start, actions.start, end]))
     if task == 'reach':
         torch.testing.assert_close(way[0], actions.start + (end - actions.start) / 3)
     else:
@@ -139,3 +137,58 @@ def test_a_grasp_comes_and_closes_outside_of_boxes(model, actions):
     assert set(times.seconds) == {'kinematics', 'terms'}
     assert inside['free'] > 0.01
     assert inside['kept'] < 0.002
+
+
+def height(model, q):
+    return model.frame_pose(q.numpy().astype(float), 'allegro_wrist')[2, 3]
+
+
+def test_a_push_goes_up_before_it_leaves(model, actions):
+    swept, end = torch.from_numpy(END).float(), actions.start
+    limits = robot_limits()
+    whole = push_start(swept, end, 5, 5, model, limits)
+    torch.testing.assert_close(whole[0], swept)
+    assert height(model, whole[1]) == pytest.approx(height(model, swept) + 0.1, abs=1e-3)
+    torch.testing.assert_close(
+        whole[2:], whole[1] + torch.tensor([[1], [2], [3]]) / 3 * (end - whole[1])
+    )
+    # Later plans begin where the one before has come to, and make what is left.
+    rising = push_start(swept, end, 4, 5, model, limits)
+    torch.testing.assert_close(rising, whole[1:])
+    torch.testing.assert_close(push_start(rising[0], end, 3, 5, model, limits), whole[2:])
+    torch.testing.assert_close(push_start(rising[0], end, 1, 5, model, limits)[0], end)
+
+
+def test_the_best_sweep_is_the_one_that_is_judged_best(model, actions):
+    seen = []
+
+    def left(joints):
+        """Best is furthest to the left; what cannot be judged is not taken."""
+        assert joints.shape[1:] == (1, 23)
+        seen.append(joints)
+        points = [model.frame_pose(q.numpy().astype(float), 'allegro_wrist') for q in joints[:, 0]]
+        costs = -torch.tensor([pose[1, 3] for pose in points])
+        costs[costs.argmin()] = torch.nan
+        return costs
+
+    limits = robot_limits()
+    best = best_sweep(left, actions.start, model, limits, 20, generator(0))
+    (tried,) = seen
+    assert tried.shape == (21, 1, 23)
+    torch.testing.assert_close(tried[0, 0], actions.start)
+    order = left(tried).argsort()
+    torch.testing.assert_close(best, tried[order[0], 0])
+
+    def worst(joints):
+        return torch.arange(len(joints)).float()
+
+    torch.testing.assert_close(
+        best_sweep(worst, actions.start, model, limits, 20, generator(0)), actions.start
+    )
+
+    def stopped(joints):
+        raise Interrupted
+
+    torch.testing.assert_close(
+        best_sweep(stopped, actions.start, model, limits, 20, generator(0)), actions.start
+    )

@@ -55,3 +55,34 @@ def test_a_hand_outside_the_picture_corrects_nothing(kinematics):
     turned = camera_pose() @ np.diag([1.0, -1.0, -1.0, 1.0])
     points, plain, _ = read(kinematics, 1, 1, turned)
     torch.testing.assert_close(points, plain)
+
+
+def test_objects_count_that_are_seen_clearly(kinematics):
+    model = deep_model(objects=['ball', 'cube', 'egg'])
+    maps = torch.zeros(3, 8, 12)
+    maps[0, 3, 4] = 9.0  # The ball: one cell.
+    maps[1, 5, 1:9] = 9.0  # The cube: eight, of 2.1 nats.
+    shown = []
+
+    def look(latents):
+        """The egg is hidden now, and shown in the goal picture."""
+        both = maps.expand(2, -1, -1, -1).clone()
+        both[0, 2, 6, 1:9] = 9.0
+        shown.append(latents.shape)
+        return both.flatten(-2).softmax(dim=-1).unflatten(-1, (8, 12))
+
+    model.object_maps = look
+    image, step = picture(1), ResizeAndCrop.to_cover(48, 32, *model.encoder.image_size)
+    seen = Observation(image, HOME, INTRINSICS, camera_pose())
+    small = step.apply_to_intrinsics(INTRINSICS)
+    actions = JointActions(kinematics, model.config.action, seen, small)
+    latents = model.encode(torch.from_numpy(step.apply(image))[None])[0]
+    target = make_target(picture_goal(2), model, actions, image, step, latents)
+    assert shown == [(2, 6, 6)]
+    expected = torch.tensor([[8.5, 6.5], [9.5, 10.5]])
+    torch.testing.assert_close(target.objects[:2], expected, atol=0.1, rtol=0)
+    assert target.objects[2].isnan().all()
+    maps[:2] = 0.0
+    assert make_target(picture_goal(2), model, actions, image, step, latents).objects is None
+    without = deep_model()
+    assert make_target(picture_goal(2), without, actions, image, step, latents).objects is None

@@ -212,6 +212,30 @@ def test_depths_are_read_where_the_heat_map_says_that_the_keypoint_is(model):
     assert not by_map[:12].any() and by_map[12:].all()
 
 
+def test_objects_are_read_by_a_head_that_is_for_them():
+    model = tiny_world_model()
+    latents = model.encode(pictures(4)).unflatten(0, (2, 2))
+    with pytest.raises(WorldModelError, match='tiny does not read where objects are'):
+        model.object_maps(latents)
+    with pytest.raises(WorldModelError, match='object head for none; it cannot have one for none'):
+        model.add_object_head([])
+    model.add_object_head(['ball', 'cube'])
+    maps = model.object_maps(latents)
+    assert maps.shape == (2, 2, 2, 8, 12)
+    torch.testing.assert_close(maps.sum(dim=(-2, -1)), torch.ones(2, 2, 2))
+    logits = model.object_head(latents)
+    torch.testing.assert_close(maps.log().diff(dim=-1), logits.diff(dim=-1))
+    head = model.object_head
+    model.add_object_head(('ball', 'cube'))
+    assert model.object_head is head
+    with pytest.raises(WorldModelError, match='head for ball, cube; it cannot have one for mug'):
+        model.add_object_head(['mug'])
+    # Built with it, the model is the same but for the head.
+    built = tiny_world_model(objects=('ball', 'cube'))
+    assert built.config == model.config
+    torch.testing.assert_close(built.predictor.state_dict(), model.predictor.state_dict())
+
+
 def test_pictures_of_latents(model):
     images = model.decode(model.encode(pictures(2)))
     assert images.shape == (2, 3, 8, 12)

@@ -61,7 +61,7 @@ class TaskSummary:
         verdict: ``success``, ``no success``, ``executed`` (without a judge), ``planned`` (and
             not executed, as was asked) or ``failed``.
         reason: Why it failed; empty otherwise.
-        task: reach, grasp or place.
+        task: reach, grasp, place or push.
         goal: Path of the goal.
         seed: Seed of the planner.
         paper_criterion: Whether DexWM's criterion was met (appendix C.4).
@@ -94,7 +94,7 @@ class TaskNode(RunNode):
 
     def __init__(self) -> None:
         super().__init__('task')
-        task = self._declare('task', 'grasp', 'reach, grasp or place')
+        task = self._declare('task', 'grasp', 'reach, grasp, place or push')
         self._goal_path = Path(
             self._declare('goal', '', 'The goal: a picture, or keypoints in YAML.')
         )

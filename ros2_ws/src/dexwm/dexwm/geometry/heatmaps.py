@@ -165,6 +165,24 @@ def hard_argmax(heatmaps: Tensor, stride: int = 1) -> Tensor:
     return torch.stack([x, y], dim=-1)
 
 
+def cell_distances(points: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """How far the cells of a map are from points.
+
+    Args:
+        points: (..., 2) columns and rows in pixels of the input picture.
+        size: height and width of the input picture, pixels.
+        stride: pixels of the input picture a cell.
+
+    Returns:
+        (..., rows, columns), pixels; NaN for points that are NaN.
+    """
+    rows, columns = (
+        _cell_centres(side // stride, stride, points) - points[..., i, None]
+        for side, i in zip(size, (1, 0), strict=True)
+    )
+    return torch.hypot(rows[..., :, None], columns[..., None, :])
+
+
 def _cell_centres(cells: int, stride: int, like: Tensor) -> Tensor:
     """Pixel position of the middle of each cell, (cells,)."""
     return torch.arange(cells, device=like.device, dtype=torch.float32) * stride + (stride - 1) / 2

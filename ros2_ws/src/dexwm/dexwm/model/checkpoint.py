@@ -22,7 +22,7 @@ from dexwm.model.encoders.registry import build_encoder
 from dexwm.model.world_model import WorldModel, WorldModelConfig, WorldModelError
 from dexwm.robot.keypoints import KEYPOINTS
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG_FILE = 'config.json'
 WEIGHTS_FILE = 'model.safetensors'
 _KEYS = ('format_version', 'encoder_digest', 'frozen_encoder_digest', 'keypoints', 'model')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,7 @@ from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS, hard_argmax, soft_argmax
 from dexwm.model.decoder import Decoder, DecoderConfig
 from dexwm.model.encoders.encoder import Encoder
 from dexwm.model.hand_maps import HandMapsConfig
-from dexwm.model.keypoint_head import TYPICAL_DEPTH, KeypointHead, KeypointHeadConfig
+from dexwm.model.keypoint_head import TYPICAL_DEPTH, KeypointHead, KeypointHeadConfig, MapHead
 from dexwm.model.losses import HeatmapLoss
 from dexwm.model.predictor import SIZES, Predictor, PredictorConfig
 
@@ -52,6 +52,8 @@ class WorldModelConfig:
         action: what the predictor is told about a step.
         heatmap_loss: what the keypoint head is trained on; says how its maps are read.
         decoder: sizes of the decoder; None without.
+        objects: kinds of objects whose centres the object head reads, one map each; empty without
+            a head. It has the keypoint head's sizes.
 
     Raises:
         WorldModelError: where the parts do not fit one another.
@@ -64,6 +66,7 @@ class WorldModelConfig:
     action: ActionOptions = field(default_factory=ActionOptions)
     heatmap_loss: HeatmapLoss = 'mse'
     decoder: DecoderConfig | None = None
+    objects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.heatmap_loss not in get_args(HeatmapLoss):
@@ -71,6 +74,8 @@ class WorldModelConfig:
                 f'heatmap_loss must be one of {", ".join(get_args(HeatmapLoss))}, '
                 f'got {self.heatmap_loss!r}'
             )
+        # A list, where it is read from JSON.
+        object.__setattr__(self, 'objects', tuple(self.objects))
         head, decoder, latent_dim = self.keypoint_head, self.decoder, self.predictor.latent_dim
         needs: list[tuple[str, Any, Any]] = [
             ('predictor.action_dim', self.predictor.action_dim, self.action.dim),
@@ -175,7 +180,7 @@ class WorldModelConfig:
 
 
 class WorldModel(nn.Module):
-    """Predicts latents of pictures from earlier ones and actions, and reads hands from them.
+    """Predicts latents of pictures from earlier ones and actions, and reads hands and objects.
 
     New weights are drawn from torch's global generator: seed it before.
 
@@ -185,6 +190,7 @@ class WorldModel(nn.Module):
         predictor: latents and actions to the next latents.
         keypoint_head: latents to heat maps of wrists and fingertips.
         decoder: latents to pictures, or None.
+        object_head: latents to heat maps of objects' centres, logits, or None.
     """
 
     def __init__(self, config: WorldModelConfig, encoder: Encoder) -> None:
@@ -204,6 +210,29 @@ class WorldModel(nn.Module):
         self.predictor = Predictor(config.predictor)
         self.keypoint_head = KeypointHead(config.keypoint_head)
         self.decoder = None if config.decoder is None else Decoder(config.decoder)
+        self.object_head = (
+            MapHead(config.keypoint_head, len(config.objects)) if config.objects else None
+        )
+
+    def add_object_head(self, objects: Sequence[str]) -> None:
+        """Gives the model a new head that reads centres of objects.
+
+        Args:
+            objects: their kinds; a model that has a head for just these keeps it.
+
+        Raises:
+            WorldModelError: where there is none, or the model's head is for other objects.
+        """
+        if self.object_head is not None and self.config.objects == tuple(objects):
+            return
+        if self.object_head is not None or not objects:
+            raise WorldModelError(
+                f'{self.config.name} has an object head for '
+                f'{", ".join(self.config.objects) or "none"}; it cannot have one for '
+                f'{", ".join(objects) or "none"}'
+            )
+        self.config = dataclasses.replace(self.config, objects=tuple(objects))
+        self.object_head = MapHead(self.config.keypoint_head, len(objects))
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents of pictures, without gradients.
@@ -305,6 +334,27 @@ class WorldModel(nn.Module):
         if decode == 'hard':
             return hard_argmax(self.heatmaps(latents), self.config.heatmap_stride)
         raise WorldModelError(f"decode must be 'soft' or 'hard', got {decode!r}")
+
+    def object_maps(self, latents: Tensor) -> Tensor:
+        """Where the object head sees the centre of each kind of object.
+
+        Args:
+            latents: (..., P, D).
+
+        Returns:
+            (..., K, rows, columns), probabilities of the cells of the input picture, of
+            `heatmap_stride` pixels. The map of a kind that is not there means nothing.
+
+        Raises:
+            WorldModelError: where the model has no object head.
+        """
+        if self.object_head is None:
+            raise WorldModelError(
+                f'the model {self.config.name} does not read where objects are: train it with '
+                'loss.object_consistency'
+            )
+        maps: Tensor = self.object_head(latents)
+        return maps.flatten(-2).softmax(dim=-1).unflatten(-1, maps.shape[-2:])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of latents.

@@ -23,6 +23,7 @@ class CandidateCost:
         chunk: int,
         should_stop: ShouldStop,
         times: PartTimes,
+        substeps: int = 1,
     ) -> None:
         """Puts the parts together.
 
@@ -33,9 +34,12 @@ class CandidateCost:
             chunk: candidates at a time.
             should_stop: asked between chunks.
             times: counts 'kinematics', 'predictor', both with their gradients, and 'terms'.
+            substeps: equal steps, straight in joint space, in which the world model is told of
+                the way to a waypoint.
         """
         self._actions, self._rollout, self._cost = actions, rollout, cost
         self._chunk, self._should_stop, self._times = chunk, should_stop, times
+        self._substeps = substeps
 
     def __call__(self, joints: Tensor) -> Tensor:
         """Costs (N,) of joints (N, T, 23), differentiable.
@@ -61,10 +65,22 @@ class CandidateCost:
 
     def candidates(self, joints: Tensor) -> Candidates:
         """What the terms look at, of joints (N, T, 23)."""
-        keypoints = self._times.both_ways('kinematics', self._actions.keypoints, joints)
+        way = self._way(joints)
+        keypoints = self._times.both_ways('kinematics', self._actions.keypoints, way)
         latents = None
         if self._rollout is not None:
             with self._times.part('kinematics'):
                 told = self._actions.conditioning(keypoints)
             latents = self._times.both_ways('predictor', self._rollout, told)
+            latents = latents[:, self._substeps - 1 :: self._substeps]
+        keypoints = keypoints[:, self._substeps - 1 :: self._substeps]
         return Candidates(self._actions.start, joints, keypoints, latents)
+
+    def _way(self, joints: Tensor) -> Tensor:
+        """Joints (N, T * substeps, 23), rad, of which every `substeps`th are these (N, T, 23)."""
+        if self._substeps == 1:
+            return joints
+        start = self._actions.start.expand(len(joints), 1, -1)
+        before = torch.cat([start, joints[:, :-1]], dim=1)[:, :, None]
+        part = torch.arange(1, self._substeps + 1, device=joints.device)[:, None] / self._substeps
+        return (before + part * (joints[:, :, None] - before)).flatten(1, 2)

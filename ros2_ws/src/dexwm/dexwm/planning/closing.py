@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dexwm.planning.dummy_motion import DUMMY_GRASP
-from dexwm.planning.errors import PlanningError
-from dexwm.robot.ik import solve_ik
-from dexwm.robot.joints import ARM, HAND, JointLimits
+from dexwm.planning.hand_motion import raised
+from dexwm.robot.joints import HAND, JointLimits
 from dexwm.robot.model import RobotModel
 
-_LIFTED_FRAME = 'allegro_wrist'
 _SPREAD_JOINTS = (0, 4, 8)
 
 
@@ -67,21 +65,4 @@ class ClosingRule:
         Raises:
             PlanningError: where the arm cannot reach so high from here.
         """
-        q = np.array(waypoint, dtype=np.float64)
-        pose = robot.frame_pose(q, _LIFTED_FRAME)
-        rises = []
-        for step in range(1, self.lift_steps + 1):
-            target = pose.copy()
-            target[2, 3] += self.height * step / self.lift_steps
-            result = solve_ik(robot, _LIFTED_FRAME, target, q, limits)
-            if not result.converged:
-                raise PlanningError(
-                    f'the hand cannot be lifted by {self.height} m from here: at '
-                    f'{target[2, 3] - pose[2, 3]:.2f} m the arm is '
-                    f'{result.position_error * 1e3:.0f} mm and {result.rotation_error:.2f} rad '
-                    'away. Lift less'
-                )
-            q = q.copy()
-            q[ARM] = result.q[ARM]
-            rises.append(q)
-        return np.stack(rises)
+        return raised(robot, waypoint, limits, self.height, self.lift_steps)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dexwm.geometry.heatmaps import cell_distances
 from dexwm.geometry.preprocess import ResizeAndCrop
 from dexwm.model.world_model import WorldModel
 from dexwm.planning.candidate_cost import CandidateCost
@@ -20,6 +21,7 @@ from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
 from dexwm.planning.costs.latent_distance import LatentDistance
+from dexwm.planning.costs.object_distance import ObjectDistance
 from dexwm.planning.costs.orientation import EndEffectorOrientation, up_in_palm
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
 from dexwm.planning.costs.seen_keypoints import SeenKeypoints
@@ -34,7 +36,13 @@ from dexwm.planning.optimisers.build import build_optimiser
 from dexwm.planning.optimisers.optimiser import Iteration, Problem
 from dexwm.planning.preset import Preset
 from dexwm.planning.rollout import CachedRollout, chunk_size
-from dexwm.planning.start import detour_start, dummy_start, fit_keypoints, keypoint_start
+from dexwm.planning.start import (
+    best_sweep,
+    dummy_start,
+    fit_keypoints,
+    keypoint_start,
+    push_start,
+)
 from dexwm.planning.target import Target, make_target
 from dexwm.planning.timing import PartTimes
 from dexwm.robot.box import Box
@@ -221,13 +229,26 @@ class Planner:
                 )
 
         horizon = self.preset.horizon_at(replan)
-        chunk = chunk_size(self.model, horizon, self.device)
-        judge = CandidateCost(actions, rollout, cost, chunk, stop, times)
+        substeps = self.preset.substeps
+        chunk = chunk_size(self.model, horizon * substeps, self.device)
+        judge = CandidateCost(actions, rollout, cost, chunk, stop, times, substeps)
+        pushes = None
+        if self.preset.start == 'sweep' and horizon == self.preset.horizon:
+            if objects := self._objects(target):
+                pushed = WeightedCost([*objects, *self._kept_out()])
+                chunk = chunk_size(self.model, substeps, self.device)
+                pushes = CandidateCost(actions, rollout, pushed, chunk, stop, times, substeps)
+            elif replan == 0:
+                raise PlanningError(
+                    f'the preset {self.preset.name} pushes what the goal shows elsewhere, but the '
+                    'model sees no object clearly both now and in the goal: give another goal '
+                    'picture or preset, or a model that reads objects'
+                )
         generator = torch.Generator(self.device)
         generator.manual_seed(int(np.random.SeedSequence([seed, replan]).generate_state(1)[0]))
         with times.part('start'):
             problem = self._problem(
-                judge, target, actions, task, replan, previous, generator, stop, times
+                judge, pushes, target, actions, task, replan, previous, generator, stop, times
             )
         with times.part('optimiser'):
             solution = build_optimiser(self.preset).optimise(
@@ -309,6 +330,7 @@ class Planner:
         elif target.pixels is not None:
             project = ProjectedPixels(lambda k: actions.project(k)[0], target.pixels, at)
             terms.append((weights.projected_pixels, project))
+        terms += self._objects(target)
         if not any(weight for weight, _ in terms):
             raise PlanningError(
                 f'the goal tells nothing that the cost of the preset {self.preset.name} looks at '
@@ -319,9 +341,23 @@ class Planner:
             terms.append((weights.orientation, EndEffectorOrientation(self._neutral, at)))
         terms.append((weights.joint_limit, JointLimit(self._lower, self._upper)))
         terms.append((weights.step_size, StepSize(self._sigma(task))))
-        if self._keep_out is not None:
-            terms.append((weights.keep_out, self._keep_out))
+        terms += self._kept_out()
         return WeightedCost([(weight, term) for weight, term in terms if weight])
+
+    def _objects(self, target: Target) -> list[tuple[float, CostTerm]]:
+        """The term of objects, where the goal tells something about them."""
+        weight = self.preset.weights.object_pixels
+        if target.objects is None or not weight:
+            return []
+        away = cell_distances(
+            target.objects, self.model.encoder.image_size, self.model.config.heatmap_stride
+        )
+        return [(weight, ObjectDistance(self.model.object_maps, away, self.preset.objects_at))]
+
+    def _kept_out(self) -> list[tuple[float, CostTerm]]:
+        """The term of boxes, where there are any."""
+        weight = self.preset.weights.keep_out
+        return [(weight, self._keep_out)] if self._keep_out is not None and weight else []
 
     def _seen_points(self, latents: Tensor, actions: JointActions) -> Tensor:
         """Where the model sees wrist and tips (..., 6, 3) in the base, metres."""
@@ -332,6 +368,7 @@ class Planner:
     def _problem(
         self,
         judge: CandidateCost,
+        pushes: CandidateCost | None,
         target: Target,
         actions: JointActions,
         task: str,
@@ -347,17 +384,21 @@ class Planner:
         mean = actions.start.expand(horizon, -1)
         sigma = self._sigma(task).expand(horizon, -1) * preset.sigma_decay**replan
         left = None if previous is None else previous.waypoints[preset.executed :]
-        if preset.start in ('keypoints', 'detour'):
+        if preset.start in ('keypoints', 'sweep'):
             around = Problem(judge, mean, sigma, self._lower, self._upper)
             posture = fit_keypoints(
                 target, actions, around, task, self._keep_out, generator, stop, times
             )
             if preset.start == 'keypoints':
                 mean = keypoint_start(posture, actions, horizon, task)
-                sigma = sigma * preset.start_sigma
             else:
-                mean = detour_start(posture, actions, horizon)
-                sigma = torch.cat([sigma[:-1], sigma[-1:] * preset.start_sigma])
+                begin = actions.start
+                if pushes is not None:
+                    begin = best_sweep(
+                        pushes, begin, self.robot, self.limits, preset.sweeps, generator
+                    )
+                mean = push_start(begin, posture, horizon, preset.horizon, self.robot, self.limits)
+            sigma = sigma * preset.start_sigma
         elif left is not None and len(left):
             missing = np.repeat(left[-1:], max(0, horizon - len(left)), axis=0)
             mean = self._tensor(np.concatenate([left, missing])[:horizon])

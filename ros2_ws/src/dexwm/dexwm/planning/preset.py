@@ -7,9 +7,22 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 OptimiserName = Literal['cem', 'icem', 'mppi', 'gradient', 'random', 'none']
-Start = Literal['current', 'dummy', 'keypoints', 'detour']
+Start = Literal['current', 'dummy', 'keypoints', 'sweep']
 CostAt = Literal['last', 'every']
+ObjectsAt = Literal['last', 'first']
 Precision = Literal['float32', 'bfloat16']
+
+
+_COUNTS = (
+    'horizon',
+    'samples',
+    'iterations',
+    'elites',
+    'sweeps',
+    'replans',
+    'executed',
+    'substeps',
+)
 
 
 class PresetError(ValueError):
@@ -34,6 +47,8 @@ class CostWeights:
             goal tells pixels only.
         orientation: tilt of the palm against the neutral one, 1 - cos; for the task grasp only.
         joint_limit: joints near their limits.
+        object_pixels: objects that the model sees in its prediction, in the picture, a pixel;
+            for a model that reads them.
         step_size: steps, in squares of the first sigma.
         keep_out: keypoints inside boxes that the hand must not touch, a metre.
     """
@@ -45,6 +60,7 @@ class CostWeights:
     projected_pixels: float = 0.0
     orientation: float = 0.0
     joint_limit: float = 0.0
+    object_pixels: float = 0.0
     step_size: float = 0.0
     keep_out: float = 10.0
 
@@ -66,8 +82,8 @@ class Preset:
 
     Attributes:
         name: what tables call it.
-        horizon: waypoints T of the first plan. A later plan of the same task has as many as are
-            left after those executed, at least one (paper, appendix B).
+        horizon: waypoints T of a plan. A later plan of the same task has no more than are left of
+            those that the task executes, at least one (paper, appendix B).
         samples: candidates an iteration; of the optimiser 'gradient', its starts.
         iterations: of the optimiser.
         elites: candidates that give the next mean; not used by 'gradient',
@@ -83,12 +99,17 @@ class Preset:
         start: where the first mean is. 'current': the posture the robot is in; 'dummy': for
             grasp a dummy grasp motion, otherwise as 'current'; 'keypoints': the posture whose
             hand, by forward kinematics, is where the goal shows it; in grasp it is come to as in
-            the dummy grasp, from above and with open fingers. 'detour': the same posture, but
-            nothing is said of the way: all waypoints before it begin at the current posture.
+            the dummy grasp, from above and with open fingers. 'sweep': of many level motions of
+            the hand the one of least cost, then up, and on to the posture of 'keypoints'.
+        sweeps: motions that the start 'sweep' judges.
         start_sigma: the sigmas of waypoints that begin at the goal's keypoints, or on the way
             there, are multiplied by this.
         weights: of the cost's terms.
         cost_at: steps at which distances from the goal count.
+        objects_at: waypoint at which objects count. At the 'first' a hand that pushes them and
+            then leaves still has them, and there the model knows best where they are.
+        substeps: equal steps, straight in joint space, in which the model is told of the way to a
+            waypoint.
         precision: of the predictor's matrix products while planning.
         compile: whether `torch.compile` makes one program of the predictor's steps.
 
@@ -110,14 +131,17 @@ class Preset:
     executed: int = 1
     optimiser: OptimiserName = 'cem'
     start: Start = 'current'
+    sweeps: int = 256
     start_sigma: float = 0.15
     weights: CostWeights = field(default_factory=CostWeights)
     cost_at: CostAt = 'last'
+    objects_at: ObjectsAt = 'last'
+    substeps: int = 1
     precision: Precision = 'float32'
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ('horizon', 'samples', 'iterations', 'elites', 'replans', 'executed'):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise PresetError(f'{name} must be at least 1, got {getattr(self, name)}')
         for name in ('sigma_arm', 'sigma_hand', 'sigma_hand_place', 'start_sigma'):
@@ -131,6 +155,7 @@ class Preset:
             ('optimiser', OptimiserName),
             ('start', Start),
             ('cost_at', CostAt),
+            ('objects_at', ObjectsAt),
             ('precision', Precision),
         ):
             if getattr(self, name) not in get_args(kind):
@@ -143,6 +168,11 @@ class Preset:
             raise PresetError(
                 f'elites must be from 2 to the {self.samples} samples, got {self.elites}'
             )
+        if self.start == 'sweep' and (self.horizon < 3 or not self.weights.object_pixels):
+            raise PresetError(
+                "the start 'sweep' needs a horizon of at least 3 (sweep, up, away) and a weight "
+                f'of object_pixels, got {self.horizon} and {self.weights.object_pixels}'
+            )
         if self.executed > self.horizon:
             raise PresetError(
                 f'{self.executed} waypoints cannot be executed of a plan of {self.horizon}'
@@ -150,7 +180,8 @@ class Preset:
 
     def horizon_at(self, replan: int) -> int:
         """Waypoints of a task's plan number `replan`, from 0."""
-        return max(1, self.horizon - replan * self.executed)
+        whole = max(self.horizon, self.replans * self.executed)
+        return min(self.horizon, max(1, whole - replan * self.executed))
 
 
 _KEYPOINTS_ONLY = CostWeights(
@@ -203,12 +234,16 @@ PRESETS: Mapping[str, Preset] = {
             weights=replace(_HYBRID.weights, latent=0.0, keypoint_pixels=0.0),
         ),
         Preset(
-            'detour',
-            horizon=2,
-            executed=2,
-            start='detour',
-            start_sigma=0.05,
-            weights=CostWeights(keypoint_pixels=0.0, keypoint_distance=1.0),
+            'push',
+            horizon=4,
+            replans=5,
+            optimiser='none',
+            start='sweep',
+            weights=CostWeights(
+                latent=0.0, keypoint_pixels=0.0, keypoint_distance=1.0, object_pixels=0.01
+            ),
+            objects_at='first',
+            substeps=2,
         ),
         Preset(
             'keypoints',
@@ -224,8 +259,14 @@ PRESETS: Mapping[str, Preset] = {
 """The presets by name. 'paper-*' are the paper's (appendix B), the others are for a CPU."""
 
 DEFAULT_PRESET = 'hybrid'
+"""Of all tasks but push."""
 
 _BOOLEANS = {'true': True, 'false': False}
+
+
+def default_preset(task: str) -> str:
+    """The name of the preset that a task is planned with unless another one is asked for."""
+    return 'push' if task == 'push' else DEFAULT_PRESET
 
 
 def find_preset(name: str) -> Preset:

@@ -17,12 +17,14 @@ from dexwm.planning.costs.posture import Posture
 from dexwm.planning.costs.projected_pixels import ProjectedPixels
 from dexwm.planning.dummy_motion import DUMMY_GRASP, dummy_waypoints, grasp_ending_at
 from dexwm.planning.errors import PlanningError
+from dexwm.planning.hand_motion import raised, swept
 from dexwm.planning.joint_actions import JointActions
 from dexwm.planning.optimisers.gradient import Gradient
-from dexwm.planning.optimisers.optimiser import Problem, ShouldStop
+from dexwm.planning.optimisers.optimiser import Interrupted, Problem, ShouldStop
 from dexwm.planning.target import Target
 from dexwm.planning.timing import PartTimes
-from dexwm.robot.joints import ARM, HAND, JOINTS
+from dexwm.robot.joints import ARM, HAND, JOINTS, JointLimits
+from dexwm.robot.model import RobotModel
 
 # It asks no world model, so a fit takes a second. CEM (256 x 20) ends 2 cm further away.
 _FIT = Gradient(starts=16, iterations=150)
@@ -36,6 +38,8 @@ _WEIGHT_OF_KNOWN_FINGERS = 0.5
 _WEIGHT_OF_FINGERS = 0.1
 _WEIGHT_OF_KEEP_OUT = 1.0
 _WEIGHT_OF_TILT = 0.15
+# How far a hand is raised before it leaves what it has pushed (m).
+_LEAVING_HEIGHT = 0.1
 
 
 def keypoint_term(target: Target, actions: JointActions) -> tuple[float, CostTerm]:
@@ -142,12 +146,67 @@ def keypoint_start(posture: Tensor, actions: JointActions, count: int, task: str
     return actions.start + part * (posture - actions.start)
 
 
-def detour_start(posture: Tensor, actions: JointActions, count: int) -> Tensor:
-    """Waypoints (count, 23): the observed posture, and a fitted one (23,) as the last; rad.
+def best_sweep(
+    judge: CandidateCost,
+    start: Tensor,
+    robot: RobotModel,
+    limits: JointLimits,
+    count: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The posture (23,) at the end of the best of many level motions of the hand, rad.
 
-    What is to be done on the way, the goal's hand does not tell.
+    To stay where it is, is one of them; so it does where `judge` is told to stop.
+
+    Args:
+        judge: costs of single waypoints.
+        start: (23,) where the hand is, rad.
+        robot: the robot.
+        limits: which the postures keep.
+        count: how many are tried.
+        generator: where they go.
+
+    Raises:
+        PlanningError: where no level motion can be reached.
     """
-    return torch.cat([actions.start.expand(count - 1, -1), posture[None]])
+    drawn = torch.randint(2**31, (2,), generator=generator, device=generator.device)
+    rng = np.random.default_rng(drawn.tolist())
+    away = swept(robot, start.cpu().numpy(), limits, count, rng)
+    joints = torch.cat([start[None], start.new_tensor(away)])
+    try:
+        costs = judge(joints[:, None])
+    except Interrupted:
+        return start
+    return joints[torch.where(torch.isfinite(costs), costs, torch.inf).argmin()]
+
+
+def push_start(
+    begin: Tensor, posture: Tensor, count: int, whole: int, robot: RobotModel, limits: JointLimits
+) -> Tensor:
+    """The last of the waypoints of a push and of leaving what was pushed (count, 23), rad.
+
+    The whole goes to the end of the sweep, up from there so that the hand takes nothing along,
+    and straight to where it is to be.
+
+    Args:
+        begin: (23,) the end of the sweep, or where the hand is.
+        posture: (23,) a fitted posture, the last waypoint.
+        count: waypoints; of the whole, those that are left.
+        whole: waypoints of the whole, at least 3.
+        robot: the robot.
+        limits: which the postures keep.
+
+    Raises:
+        PlanningError: where the hand cannot be raised.
+    """
+    waypoints = [begin] if count == whole else []
+    if count >= whole - 1:
+        up = raised(robot, begin.cpu().numpy(), limits, _LEAVING_HEIGHT)
+        begin = begin.new_tensor(up[0])
+        waypoints.append(begin)
+    left = count - len(waypoints)
+    part = torch.arange(1, left + 1, device=begin.device)[:, None] / left
+    return torch.cat([*(w[None] for w in waypoints), begin + part * (posture - begin)])
 
 
 def dummy_start(actions: JointActions, count: int) -> Tensor:

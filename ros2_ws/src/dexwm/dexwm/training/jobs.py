@@ -40,7 +40,7 @@ def make_job(recipe: Recipe) -> Job:
     if isinstance(recipe, WorldModelRecipe):
         model = make_world_model(recipe)
         windows = WindowBatches(recipe, model.encoder, model.config.action)
-        task = WorldModelTask(model, recipe, len(windows.object_names))
+        task = WorldModelTask(model, recipe, windows.object_names)
         return Job(task, windows, tuple(windows.problems))
     if isinstance(recipe, AdapterRecipe):
         encoder = make_adapter_encoder(recipe)

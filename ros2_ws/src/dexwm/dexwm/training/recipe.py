@@ -283,7 +283,7 @@ class HandConsistency(Section):
 class ObjectConsistency(Section):
     """The loss of objects' centres, which only a simulator knows. Not in the paper.
 
-    They are read by a head of the keypoint head's sizes, which is not kept.
+    They are read by the model's object head, which has the keypoint head's sizes.
 
     Attributes:
         weight: Weight of the heat maps of predicted latents; 0: without.

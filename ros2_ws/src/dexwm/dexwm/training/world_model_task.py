@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,6 @@ from dexwm.data.batch import Batch
 from dexwm.geometry.heatmaps import exact_heatmaps, gaussian_heatmaps, soft_argmax
 from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
-from dexwm.model.keypoint_head import MapHead
 from dexwm.model.losses import (
     hand_consistency_loss,
     object_consistency_loss,
@@ -38,14 +37,15 @@ class WorldModelTask(Task):
 
     Attributes:
         model: What is trained; encoder and decoder stay as they are.
-        object_head: Latents to heat maps of objects' centres, for training only; None without.
     """
 
-    def __init__(self, model: WorldModel, recipe: WorldModelRecipe, objects: int = 0) -> None:
+    def __init__(
+        self, model: WorldModel, recipe: WorldModelRecipe, objects: Sequence[str] = ()
+    ) -> None:
         """Chooses what is trained.
 
         Args:
-            model: The model.
+            model: The model; gets an object head where the recipe wants one trained.
             recipe: Says how.
             objects: Kinds of objects that the data tell about.
 
@@ -78,12 +78,14 @@ class WorldModelTask(Task):
                 'loss.object_consistency needs data that tell where objects are; '
                 'only simulated ones do'
             )
-        self.object_head = (
-            MapHead(model.config.keypoint_head, objects) if wanted.true_latents_weight else None
-        )
+        if wanted.true_latents_weight:
+            model.add_object_head(objects)
+        self._reads_objects = wanted.true_latents_weight > 0
         model.requires_grad_(False)
         model.predictor.requires_grad_(True)
         model.keypoint_head.requires_grad_(hands.weight + hands.true_latents_weight > 0)
+        if model.object_head is not None:
+            model.object_head.requires_grad_(self._reads_objects)
 
     def forward(self, batch: Batch, phase: Phase, turn: str) -> dict[str, Tensor]:
         """See `Task`."""
@@ -146,7 +148,7 @@ class WorldModelTask(Task):
             sums[f'{name}_pixels'] = off.sum()
             sums[f'{name}_close'] = (off <= _CLOSE).sum()
             sums[f'{name}_keypoints'] = torch.tensor(float(len(off)), device=off.device)
-        if self.object_head is not None:
+        if self._reads_objects:
             moved = batch.object_valid[:, -1] & self._moved(batch)[:, -1]
             truth = batch.object_pixels[:, -1]
             for name, seen in (('rollout', rollout[:, 0]), ('encoder', latents[:, -1])):
@@ -194,10 +196,10 @@ class WorldModelTask(Task):
     def sharded(self) -> tuple[tuple[nn.Module, tuple[str, ...]], ...]:
         """See `Task`."""
         model = self.model
+        heads = [head for head in (model.keypoint_head, model.object_head) if head is not None]
         return (
             *((block, ('step', 'keys_values')) for block in model.predictor.blocks),
-            *((block, ()) for block in model.keypoint_head.blocks),
-            *((block, ()) for block in (self.object_head.blocks if self.object_head else ())),
+            *((block, ()) for head in heads for block in head.blocks),
         )
 
     def checkpoint_activations(self) -> None:
@@ -247,11 +249,11 @@ class WorldModelTask(Task):
 
     def _object_pixels(self, latents: Tensor) -> Tensor:
         """Centres (..., K, 2) that the object head sees."""
-        assert self.object_head is not None
-        return soft_argmax(self.object_head(latents), self.model.config.heatmap_stride)
+        assert self.model.object_head is not None
+        return soft_argmax(self.model.object_head(latents), self.model.config.heatmap_stride)
 
     def _object_loss(self, latents: Tensor, batch: Batch, frames: slice) -> Tensor:
-        assert self.object_head is not None
+        assert self.model.object_head is not None
         things = self._loss.object_consistency
         valid = batch.object_valid[:, frames]
         target = exact_heatmaps(
@@ -262,7 +264,7 @@ class WorldModelTask(Task):
             things.sigma,
         )
         weight = 1 + things.moved_weight * self._moved(batch)[:, frames]
-        return object_consistency_loss(self.object_head(latents), target, valid, weight)
+        return object_consistency_loss(self.model.object_head(latents), target, valid, weight)
 
 
 def make_world_model(recipe: WorldModelRecipe) -> WorldModel:

@@ -23,7 +23,7 @@ from ament_index_python.packages import (
     get_package_share_directory,
 )
 
-from dexwm.planning.preset import DEFAULT_PRESET, PRESETS, PresetError, parse_preset
+from dexwm.planning.preset import PRESETS, PresetError, default_preset, parse_preset
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
 from dexwm_planner.bag.recorded_topics import EXECUTE, PLANNER, PREFIX, TOPICS
@@ -179,8 +179,9 @@ TASK_ARGUMENTS = (
     Argument(
         'preset',
         str,
-        DEFAULT_PRESET,
-        f'How plans are made: {", ".join(PRESETS)}. Settings may follow after commas: '
+        AUTO,
+        f'How plans are made: {", ".join(PRESETS)}; auto: {default_preset("push")} for a push, '
+        f'otherwise {default_preset("grasp")}. Settings may follow after commas: '
         'hybrid,samples=64.',
     ),
     Argument('device', str, 'cpu', 'Where the model computes, such as cpu or cuda.'),
@@ -250,10 +251,11 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     Raises:
         GraphError: As `cell_nodes`, and if there is no goal, no model, or no such preset.
     """
+    preset = values['preset'] or default_preset(task)
     try:
-        parse_preset(values['preset'])
+        parse_preset(preset)
     except PresetError as error:
-        raise GraphError(f'preset:={values["preset"]}: {error}.') from error
+        raise GraphError(f'preset:={preset}: {error}.') from error
     episode_file = ''
     if values['goal'] is not None:
         goal = Path(values['goal']).expanduser().absolute()
@@ -272,7 +274,7 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     ]
     planner: dict[str, ParameterValue] = {
         'model': str(_model_folder(values['model'])),
-        'preset': values['preset'],
+        'preset': preset,
         'device': values['device'],
         'camera_calibration': _calibration(values),
     }
@@ -280,7 +282,7 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
         'task': task,
         'goal': str(goal),
         'episode_file': episode_file,
-        'preset': values['preset'],
+        'preset': preset,
         'seed': values['plan_seed'],
         'execute': values['execute'],
         'output_dir': str(context.directory),
@@ -362,13 +364,14 @@ PICK = Graph(
 REACH = _task_graph('reach', 'plans from a goal picture: the hand goes where the picture has it')
 GRASP = _task_graph('grasp', 'plans from a goal picture: the hand grasps what it holds there')
 PLACE = _task_graph('place', 'plans from a goal picture: the held object goes where it is there')
+PUSH = _task_graph('push', 'plans from a goal picture: objects go where it shows them')
 REPLAY = Graph(
     'replay',
     'plays a recording to a planner whose plans reach no robot, and compares its plans',
     REPLAY_ARGUMENTS,
     _replay_nodes,
 )
-GRAPHS = {graph.name: graph for graph in (CELL, PICK, REACH, GRASP, PLACE, REPLAY)}
+GRAPHS = {graph.name: graph for graph in (CELL, PICK, REACH, GRASP, PLACE, PUSH, REPLAY)}
 
 
 def _make_episode(task: str, values: Mapping[str, Any], folder: Path) -> Path:

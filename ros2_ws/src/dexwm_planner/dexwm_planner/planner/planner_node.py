@@ -63,7 +63,7 @@ from dexwm_planner.planner.ros_plant import (
 from dexwm_planner.spin_thread import SpinThread
 from dexwm_planner.trajectory.commanded_joints import CommandedJoints
 
-TASKS = ('reach', 'grasp', 'place')
+TASKS = ('reach', 'grasp', 'place', 'push')
 
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _DIAGNOSTICS_PERIOD = 1.0

@@ -177,7 +177,7 @@ QWidget * PanelWidget::makeQuestion()
 QWidget * PanelWidget::makePlanButtons()
 {
   task_ = named(new QComboBox, "task");
-  task_->addItems({"reach", "grasp", "place"});
+  task_->addItems({"reach", "grasp", "place", "push"});
   task_->setToolTip(tr("What the plan is for"));
   plan_ = button(tr("Plan"), "plan", tr("Plan from the newest picture; the robot does not move"));
   execute_ = button(

@@ -44,7 +44,7 @@ struct PlanRequest
 {
   // A name in the goal library.
   QString goal;
-  // reach, grasp or place.
+  // reach, grasp, place or push.
   QString task;
   // Whether the robot moves.
   bool execute = false;
