@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from dexwm.data.batch import FrameBatch
 from dexwm.model.decoder import Decoder, DecoderConfig, DecoderError
-from dexwm.model.encoders.efficientnet_lite0 import EfficientNetLite0
+from dexwm.model.encoders.efficientnet_lite import EfficientNetLite
 from dexwm.model.encoders.torchvision_operators import define_missing_torchvision_operators
 from dexwm.model.encoders.weights import (
     WeightsError,
@@ -51,7 +51,9 @@ def frames(count=4, seed=0, size=SMALL.image_size):
 @pytest.fixture(scope='module')
 def perceptual():
     path = find_weights('efficientnet_lite0')
-    return EfficientNetDistance(EfficientNetLite0.from_state(read_weights(path), str(path)))
+    return EfficientNetDistance(
+        EfficientNetLite.from_state('efficientnet_lite0', read_weights(path), str(path))
+    )
 
 
 @pytest.mark.parametrize('output', ['linear', 'convolutions'])

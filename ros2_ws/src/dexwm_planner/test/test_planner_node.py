@@ -290,6 +290,17 @@ def test_goals_that_cannot_be_are_refused(request_fields, message, scene):
     assert scene.robot.plans == []
 
 
+def test_without_a_preset_the_task_decides(domain_id, checkpoint, tmp_path):
+    with closing(Scene(domain_id, tmp_path, model=str(checkpoint), preset='')) as scene:
+        assert scene.planner.autostart()
+        scene.wait_ready()
+        assert scene.ask('reach').plan.preset == 'hybrid'
+        # This model reads no objects.
+        result = scene.ask('push')
+        assert result.error_code == Result.PLANNING_FAILED
+        assert 'the preset push pushes' in result.error_string
+
+
 def test_an_inactive_planner_says_so(domain_id, checkpoint, tmp_path):
     with closing(Scene(domain_id, tmp_path, model=str(checkpoint), autostart=False)) as scene:
         assert scene.planner.autostart()

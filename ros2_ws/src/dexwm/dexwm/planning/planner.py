@@ -215,6 +215,12 @@ class Planner:
             seen = torch.from_numpy(preprocess.apply(image))[None].to(self.device)
             latents = self.model.encode(seen)
             target = make_target(goal, self.model, actions, image, preprocess, latents[0])
+        if self.preset.start == 'sweep' and replan == 0 and target.objects is None:
+            raise PlanningError(
+                f'the preset {self.preset.name} pushes what the goal shows elsewhere, but the '
+                'model sees no object clearly both now and in the goal: give another goal '
+                'picture or preset, or a model that reads objects'
+            )
         cost = self._cost(target, actions, task)
         rollout = None
         if cost.needs_latents:
@@ -233,17 +239,14 @@ class Planner:
         chunk = chunk_size(self.model, horizon * substeps, self.device)
         judge = CandidateCost(actions, rollout, cost, chunk, stop, times, substeps)
         pushes = None
-        if self.preset.start == 'sweep' and horizon == self.preset.horizon:
-            if objects := self._objects(target):
-                pushed = WeightedCost([*objects, *self._kept_out()])
-                chunk = chunk_size(self.model, substeps, self.device)
-                pushes = CandidateCost(actions, rollout, pushed, chunk, stop, times, substeps)
-            elif replan == 0:
-                raise PlanningError(
-                    f'the preset {self.preset.name} pushes what the goal shows elsewhere, but the '
-                    'model sees no object clearly both now and in the goal: give another goal '
-                    'picture or preset, or a model that reads objects'
-                )
+        if (
+            self.preset.start == 'sweep'
+            and horizon == self.preset.horizon
+            and target.objects is not None
+        ):
+            pushed = WeightedCost([*self._objects(target), *self._kept_out()])
+            chunk = chunk_size(self.model, substeps, self.device)
+            pushes = CandidateCost(actions, rollout, pushed, chunk, stop, times, substeps)
         generator = torch.Generator(self.device)
         generator.manual_seed(int(np.random.SeedSequence([seed, replan]).generate_state(1)[0]))
         with times.part('start'):

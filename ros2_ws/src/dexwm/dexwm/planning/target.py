@@ -20,8 +20,8 @@ _ASPECT_TOLERANCE = 0.01
 # How alike two pictures are misread falls with the way of the hand between them: by 1/e in this
 # many metres (held-out scenes: misreadings correlate 0.93 below 1 cm, 0.6 at 4, 0.35 at 12).
 _ALIKE_WITHIN = 0.09
-# Entropy of a map of an object that is seen, nats, mean of both pictures (30 held-out pushes: below
-# it are 93 % of the objects to be pushed, and 4 % of the kinds that are not there).
+# Entropy of a map of an object that is seen, nats, mean of both pictures (30 held-out pushes:
+# below it are 93 % of the objects to be pushed, and 4 % of the kinds that are not there).
 _CLEAR = 2.8
 _SEEN = list(RIGHT_HEATMAP_KEYPOINTS)
 

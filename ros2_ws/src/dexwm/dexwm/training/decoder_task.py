@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dexwm.data.batch import FrameBatch
 from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
 from dexwm.model.decoder import Decoder, DecoderConfig
-from dexwm.model.encoders.efficientnet_lite0 import EfficientNetLite0
+from dexwm.model.encoders.efficientnet_lite import EfficientNetLite
 from dexwm.model.encoders.registry import build_encoder
 from dexwm.model.world_model import WorldModel
 from dexwm.training.decoder import DecoderObjective
@@ -111,5 +111,5 @@ def _perceptual(recipe: DecoderRecipe) -> PerceptualDistance:
     if lpips is not None:
         return LpipsVgg16(lpips.vgg, lpips.linear)
     network = build_encoder('efficientnet_lite0', {})
-    assert isinstance(network, EfficientNetLite0)
+    assert isinstance(network, EfficientNetLite)
     return EfficientNetDistance(network)

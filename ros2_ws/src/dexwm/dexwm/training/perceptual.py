@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dexwm.model.encoders.efficientnet_lite0 import EfficientNetLite0
+from dexwm.model.encoders.efficientnet_lite import EfficientNetLite
 from dexwm.model.encoders.weights import WeightsNotFoundError, load_into, read_weights
 
 
@@ -60,13 +60,13 @@ class EfficientNetDistance(PerceptualDistance):
 
     BLOCKS = (0, 2, 4, 10)
 
-    def __init__(self, network: EfficientNetLite0) -> None:
+    def __init__(self, network: EfficientNetLite) -> None:
         """Take the frozen network."""
         super().__init__()
         self.network = network.freeze()
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        assert isinstance(self.network, EfficientNetLite0)
+        assert isinstance(self.network, EfficientNetLite)
         return self.network.maps_after(self.network.normalise(images), self.BLOCKS)
 
 

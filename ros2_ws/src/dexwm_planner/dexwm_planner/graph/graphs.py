@@ -251,11 +251,11 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     Raises:
         GraphError: As `cell_nodes`, and if there is no goal, no model, or no such preset.
     """
-    preset = values['preset'] or default_preset(task)
     try:
-        parse_preset(preset)
+        if values['preset'] is not None:
+            parse_preset(values['preset'])
     except PresetError as error:
-        raise GraphError(f'preset:={preset}: {error}.') from error
+        raise GraphError(f'preset:={values["preset"]}: {error}.') from error
     episode_file = ''
     if values['goal'] is not None:
         goal = Path(values['goal']).expanduser().absolute()
@@ -274,7 +274,7 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     ]
     planner: dict[str, ParameterValue] = {
         'model': str(_model_folder(values['model'])),
-        'preset': preset,
+        'preset': values['preset'] or '',
         'device': values['device'],
         'camera_calibration': _calibration(values),
     }
@@ -282,7 +282,7 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
         'task': task,
         'goal': str(goal),
         'episode_file': episode_file,
-        'preset': preset,
+        'preset': values['preset'] or '',
         'seed': values['plan_seed'],
         'execute': values['execute'],
         'output_dir': str(context.directory),

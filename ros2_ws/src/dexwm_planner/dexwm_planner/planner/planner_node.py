@@ -42,7 +42,7 @@ from dexwm.planning.grip import GRIPPING_TASKS
 from dexwm.planning.mpc import PlantError, run_task
 from dexwm.planning.optimisers.optimiser import Iteration
 from dexwm.planning.planner import Planner, PlanResult
-from dexwm.planning.preset import PresetError, parse_preset
+from dexwm.planning.preset import DEFAULT_PRESET, PresetError, default_preset, parse_preset
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
@@ -126,7 +126,7 @@ class PlannerNode(LifecycleNode):
             self._robot = RobotModel.from_urdf(description)
             self._model = load_checkpoint(settings.model, settings.device)
             self._planners.clear()
-            self._planner_of(settings.preset)
+            self._planner_of(settings.preset or DEFAULT_PRESET)
         except (
             CellConfigError,
             CheckpointError,
@@ -159,7 +159,7 @@ class PlannerNode(LifecycleNode):
             undistort=True,
         )
         self._active = True
-        self.get_logger().info(f'ready, preset {settings.preset}')
+        self.get_logger().info(f'ready, preset {settings.preset or "of the task"}')
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -254,9 +254,10 @@ class PlannerNode(LifecycleNode):
             return self._refuse(handle, code, str(error))
         try:
             goal = self._goal_of(request)
-            planner = self._planner_of(request.preset or self._settings.preset)
             if request.task not in TASKS:
                 raise GoalError(f'unknown task {request.task!r}; there are {", ".join(TASKS)}')
+            preset = request.preset or self._settings.preset or default_preset(request.task)
+            planner = self._planner_of(preset)
         except (GoalError, GoalLibraryError, ImageMessageError, PresetError) as error:
             return self._refuse(handle, result.INVALID_GOAL, str(error))
         if isinstance(goal, PictureGoal):
@@ -429,7 +430,9 @@ class PlannerNode(LifecycleNode):
         settings = self._settings
         setup = PlannerSetup(
             model=str(Path(settings.model).absolute()),
-            checkpoint_digest=self._planner_of(settings.preset).checkpoint_digest,
+            checkpoint_digest=self._planner_of(
+                settings.preset or DEFAULT_PRESET
+            ).checkpoint_digest,
             robot_description=description,
             boxes=tuple(self._cell.boxes),
             compute=ComputeSetup.of_this_process(settings.device),
@@ -462,7 +465,7 @@ class PlannerNode(LifecycleNode):
                 KeyValue(key='state', value='not ready' if problem else state),
                 KeyValue(key='warning', value=warning),
                 KeyValue(key='model', value=self._settings.model),
-                KeyValue(key='preset', value=self._settings.preset),
+                KeyValue(key='preset', value=self._settings.preset or 'of the task'),
                 KeyValue(key='last_result', value=self._last_report),
             ],
         )

@@ -8,7 +8,6 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-from dexwm.planning.preset import DEFAULT_PRESET
 from dexwm_franka_bringup.camera_calibration import DEFAULT_MAX_AGE
 from dexwm_planner.planner.goal_library import DEFAULT_FOLDER
 
@@ -18,7 +17,7 @@ class PlannerParameters:
 
     Attributes:
         model: folder of the world model.
-        preset: how plans are made unless a goal says.
+        preset: how plans are made unless a goal says; empty: as its task's default.
         device: where the model computes.
         threads: of PyTorch on the CPU; 0: as many as it likes.
         image_timeout: age at which a picture is too old, s.
@@ -36,7 +35,9 @@ class PlannerParameters:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.model = self._text('model', '', 'folder of the world model')
-        self.preset = self._text('preset', DEFAULT_PRESET, 'how plans are made, by name')
+        self.preset = self._text(
+            'preset', '', "how plans are made, by name; empty: by the default of the goal's task"
+        )
         self.device = self._text('device', 'cpu', 'where the model computes: cpu or cuda')
         self.threads = int(
             self._declare(

