@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What each part of the default world model is for: trains it without one part at a time, all
-# equally long, shorter than the default and on the scenes of its longer episodes, and evaluates each
+# What each part of the default world model is for: trains it without one part at a time, and one
+# size larger, all equally long, shorter than the default and on the scenes of its longer episodes, and evaluates each
 # (paper, section 4.4). Needs the latents of tools/train_default.sh. More arguments go to every
 # training: --set engine.threads=1
 set -euo pipefail
@@ -32,9 +32,11 @@ no_maps=(model.action.pixels=false model.predictor.hand_maps=null)
 train ablation_no_hand_maps "${no_maps[@]}"
 train ablation_nwm model.action.subset=nwm "${no_maps[@]}"
 train ablation_peva model.action.subset=peva
+train ablation_mini model.predictor.size=mini
 evaluate '' ablations full=$runs/ablation_full/model \
   no_hand_consistency=$runs/ablation_no_hand_consistency/model \
-  no_hand_maps=$runs/ablation_no_hand_maps/model nwm=$runs/ablation_nwm/model peva=$runs/ablation_peva/model
+  no_hand_maps=$runs/ablation_no_hand_maps/model nwm=$runs/ablation_nwm/model peva=$runs/ablation_peva/model \
+  mini=$runs/ablation_mini/model
 
 # Nothing but the frozen encoder: principal components of its features in place of the adapter.
 pca=$runs/pca.safetensors

@@ -21,35 +21,44 @@ PATIENT = {
 TIMEOUT = 280
 
 
-def reach(folder, *arguments):
-    """Reaches, in a folder of its own, and gives what the process said and its summary."""
+def run(task, folder, *arguments):
+    """Does a task in a folder of its own, and gives what the process said and its summary."""
     parameters = folder / 'parameters.yaml'
     parameters.write_text(yaml.safe_dump(PATIENT))
     ended = subprocess.run(
-        [sys.executable, '-m', 'dexwm_planner.runner', 'reach', 'seed:=2', 'quality:=fast',
+        [sys.executable, '-m', 'dexwm_planner.runner', task, 'quality:=fast',
          f'runs_dir:={folder}', f'params_file:={parameters}', *arguments],
         capture_output=True, text=True, timeout=TIMEOUT, check=False,
     )  # fmt: skip
-    (run,) = (path for path in folder.iterdir() if path.is_dir())
-    return ended, run, json.loads((run / 'summary.json').read_text())
+    (left,) = (path for path in folder.iterdir() if path.is_dir())
+    return ended, left, json.loads((left / 'summary.json').read_text())
 
 
 def test_the_hand_gets_nearer_to_where_the_goal_picture_has_it(tmp_path):
-    ended, run, summary = reach(tmp_path, 'preset:=hybrid')
+    ended, left, summary = run('reach', tmp_path, 'seed:=2')
     said = ended.stdout + ended.stderr
     assert (summary['verdict'], ended.returncode) == ('success', 0), said
     assert summary['paper_criterion'] and summary['measure'] < 0.15
     assert len(summary['plans']) == 3 and all(plan['cost'] > 0 for plan in summary['plans'])
     assert 'plan 3, iteration 6: best cost' in said and 'of motion' in said
-    with av.open(str(run / summary['video'])) as video:
+    with av.open(str(left / summary['video'])) as video:
         assert sum(1 for _ in video.decode(video.streams.video[0])) > 20
     # Start, goal, predicted, overlay and reached, each 392 pixels wide, but for the model's 384.
-    assert cv2.imread(str(run / 'strip.png')).shape == (224, 4 * 392 + 384, 3)
-    assert cv2.imread(str(run / 'costs.png')) is not None
+    assert cv2.imread(str(left / 'strip.png')).shape == (224, 4 * 392 + 384, 3)
+    assert cv2.imread(str(left / 'costs.png')) is not None
+
+
+def test_an_object_is_pushed_to_where_the_goal_picture_has_it(tmp_path):
+    ended, _, summary = run('push', tmp_path, 'seed:=60004')
+    said = ended.stdout + ended.stderr
+    assert (summary['verdict'], ended.returncode) == ('success', 0), said
+    assert len(summary['plans']) == 5 and 'for push in' in said
+    # It lay 9 cm away.
+    assert summary['measure'] < 0.06
 
 
 def test_what_is_only_planned_is_not_judged_and_moves_nothing(tmp_path):
-    ended, _, summary = reach(tmp_path, 'preset:=keypoints', 'execute:=false')
+    ended, _, summary = run('reach', tmp_path, 'seed:=2', 'preset:=keypoints', 'execute:=false')
     said = ended.stdout + ended.stderr
     assert (summary['verdict'], ended.returncode) == ('planned', 0), said
     assert summary['paper_criterion'] is None and len(summary['plans']) == 1
