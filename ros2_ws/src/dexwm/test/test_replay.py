@@ -54,7 +54,13 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope='module')
 def planner(checkpoint, model):
     preset = dataclasses.replace(
-        find_preset('paper-sim'), samples=12, iterations=3, elites=4, horizon=2, name='small'
+        find_preset('paper-sim'),
+        samples=12,
+        iterations=3,
+        elites=4,
+        horizon=2,
+        replans=2,
+        name='small',
     )
     return Planner(load_checkpoint(checkpoint), model, preset, boxes=BOXES)
 
