@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ from dexwm.model.world_model import WorldModel, WorldModelConfig
 from dexwm.planning.goal import PictureGoal
 from dexwm.planning.observation import Observation
 from dexwm.planning.planner import Planner, PlanResult
-from dexwm.planning.preset import DEFAULT_PRESET, find_preset
+from dexwm.planning.preset import default_preset, find_preset
 from dexwm.planning.rollout import CachedRollout, NaiveRollout, Rollout
 from dexwm.robot.model import RobotModel
 from dexwm.training.flops import count_flops, measure_peak_flops
@@ -45,7 +46,7 @@ from dexwm_sim.episode_maker import EpisodeMaker
 SECONDS = 5.0
 CANDIDATES = 64
 _MODELS = Path(__file__).resolve().parents[1] / 'models'
-_TASKS = ('reach', 'grasp')
+_TASKS = ('reach', 'grasp', 'push')
 _EPISODE = 10_000
 _HORIZONS = (1, 3)
 # Candidates of the paper's sizes on a CPU, and tokens and channels of the paper's encoder.
@@ -164,15 +165,13 @@ def _rollouts(
 
 
 def _plans(device: torch.device, seconds: float) -> list[Measurement]:
-    """Whole plans of the default preset: time, where it goes, arithmetic."""
+    """Whole plans of the tasks' default presets: time, where it goes, arithmetic."""
     cell = load_cell_config()
     try:
         model = load_checkpoint(_MODELS / 'default', device)
     except CheckpointError as error:
         raise BenchmarkError(str(error)) from error
     robot = RobotModel.from_urdf(robot_description(cell))
-    preset = find_preset(DEFAULT_PRESET)
-    planner = Planner(model, robot, preset, device=device, boxes=cell.boxes)
     maker = EpisodeMaker(cell)
     peak = measure_peak_flops(device, torch.float32)
     measurements = []
@@ -185,13 +184,10 @@ def _plans(device: torch.device, seconds: float) -> list[Measurement]:
             cell.camera.T_base_from_camera,
         )
         goal = PictureGoal(episode.goal.image)
-
-        def plan(
-            observation: Observation = observation, goal: PictureGoal = goal, task: str = task
-        ) -> PlanResult:
-            return planner.plan(observation, goal, task=task, seed=0)
-
-        measurements += _plan(f'plan, {DEFAULT_PRESET}, {task}', plan, seconds, peak)
+        preset = find_preset(default_preset(task))
+        planner = Planner(model, robot, preset, device=device, boxes=cell.boxes)
+        plan = partial(planner.plan, observation, goal, task=task, seed=0)
+        measurements += _plan(f'plan, {preset.name}, {task}', plan, seconds, peak)
     return measurements
 
 

@@ -44,6 +44,8 @@ GOALS = {
         'plan, hybrid, reach, share of kinematics, gradients and start included',
         'plan, hybrid, grasp',
         'plan, hybrid, grasp, share of kinematics, gradients and start included',
+        'plan, push, push',
+        'plan, push, push, share of kinematics, gradients and start included',
     },
     'replay': {'plans made again byte for byte'},
     'training': set(),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What each part of the default world model is for: trains it without one part at a time, and one
-# size larger, all equally long, shorter than the default and on the scenes of its longer episodes, and evaluates each
-# (paper, section 4.4). Needs the latents of tools/train_default.sh. More arguments go to every
+# size larger, all equally long, shorter than the default and on the scenes of its longer episodes,
+# and evaluates each (paper, section 4.4). Needs the latents of tools/train_default.sh. More arguments go to every
 # training: --set engine.threads=1
 set -euo pipefail
 cd "$(dirname "$0")/.."
