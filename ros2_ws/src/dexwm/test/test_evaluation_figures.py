@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from dexwm.data.moved_objects import moved_since_start, touched_since_start
 from dexwm.evaluation.bootstrap import ratio_of_sums
 from dexwm.evaluation.errors import EvaluationError
 from dexwm.evaluation.figures import Readings, Truth, compute_figures
 from dexwm.evaluation.latent_error import latent_mae, latent_mse
-from dexwm.evaluation.moved_objects import moved_since_start, touched_since_start
 from dexwm.evaluation.pck import pck
 
 WINDOWS, STEPS, OBJECTS = 6, 20, 3

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ from dexwm.data.batch import Batch
 from dexwm.data.episode import DatasetError
 from dexwm.data.latent_cache import LatentCache, input_pictures
 from dexwm.data.loader import FrameLoader, WindowLoader
+from dexwm.data.moved_objects import MOVED_PIXELS
 from dexwm.data.recording import RecordingDataset
 from dexwm.data.window_source import CachedWindows, ImageWindows
 from dexwm.data.windows import WindowSampler
 from dexwm.model.encoders.registry import build_encoder
 
+from .blob_recordings import write_recording as write_blobs
 from .tiny_recordings import IMAGE_SIZE, write_recording
 
 SAMPLER = WindowSampler(frames=4, max_seconds=2.0, segments=3)
@@ -127,6 +131,45 @@ def test_the_same_window_is_drawn_differently_in_each_round(sources):
     first, second = identity(next(stream)), identity(next(stream))
     assert sorted(first[:, 1]) == sorted(second[:, 1])
     assert {tuple(row) for row in first} != {tuple(row) for row in second}
+
+
+def test_windows_in_which_an_object_moves_are_as_common_as_wanted(tmp_path):
+    # In two of four episodes the hand pushes an object.
+    for seed in (1, 2, 3, 4):
+        write_blobs(tmp_path, seed, frames=14, still=seed % 2 == 0)
+    encoder = build_encoder('efficientnet_lite0', {'image_size': list(IMAGE_SIZE)})
+    source = CachedWindows(
+        LatentCache.build(RecordingDataset(tmp_path), encoder, tmp_path / 'cache')
+    )
+
+    def moved(share, batches=20, seed=0):
+        sampler = replace(SAMPLER, moved_share=share)
+        stream = WindowLoader([source], [1.0], sampler, ActionOptions(), 12, seed)
+        drawn = [next(stream) for _ in range(batches)]
+        way = [(b.object_pixels - b.object_pixels[:, :1]).norm(dim=-1).amax((1, 2)) for b in drawn]
+        return drawn, (torch.cat(way) > MOVED_PIXELS).float().mean().item()
+
+    plain, common = moved(0.0)
+    assert 0.1 < common < 0.5
+    assert moved(1.0)[1] == 1.0
+    assert moved(0.5)[1] == pytest.approx(0.5 + 0.5 * common, abs=0.1)
+    for a, b in zip(moved(0.5, 3)[0], moved(0.5, 3)[0], strict=True):
+        assert_same(a, b)
+    # The others are the windows that are drawn without.
+    half = moved(0.5)[0]
+    kept = [(identity(a) == identity(b)).all(axis=1) for a, b in zip(plain, half, strict=True)]
+    assert np.concatenate(kept).mean() == pytest.approx(0.5 + 0.5 * common, abs=0.1)
+
+
+def test_where_nothing_moves_the_search_for_what_moves_ends(tmp_path):
+    write_blobs(tmp_path, 1, frames=8, still=True)
+    encoder = build_encoder('efficientnet_lite0', {'image_size': list(IMAGE_SIZE)})
+    source = CachedWindows(
+        LatentCache.build(RecordingDataset(tmp_path), encoder, tmp_path / 'cache')
+    )
+    sampler = replace(SAMPLER, moved_share=1.0)
+    batch = next(WindowLoader([source], [1.0], sampler, ActionOptions(), 4, 0))
+    assert batch.frame_indices.shape == (4, 4)
 
 
 def test_a_state_over_other_data_is_refused(sources):

@@ -337,6 +337,7 @@ def test_a_loss_that_runs_away_keeps_the_state_before(data, tmp_path, capsys):
         ('model.predictor.width=3', 'width'),
         ('model.heatmap_loss=mse', 'hand_consistency.kind is cross_entropy'),
         ('model.keypoint_head.depths=false', 'depth_weight and model.keypoint_head.depths go'),
+        ('windows.moved_share=1.5', 'moved_share'),
     ],
 )
 def test_what_cannot_be_had_is_said(change, message, data, tmp_path, capsys):
@@ -345,6 +346,21 @@ def test_what_cannot_be_had_is_said(change, message, data, tmp_path, capsys):
     words = arguments(data, tmp_path, 'wrong')
     assert main([*words, '--set', change]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_windows_in_which_objects_move_need_caches_that_tell_of_objects(data, tmp_path, capsys):
+    words = arguments(data, tmp_path, 'pictures', cached=False)
+    assert main([*words, '--set', 'windows.moved_share=0.5']) == 1
+    assert 'windows.moved_share needs caches' in capsys.readouterr().err
+    recordings = tmp_path / 'recordings'
+    recordings.mkdir()
+    write_recording(recordings, 7, names=())
+    encoder = build_encoder('efficientnet_lite0', {'image_size': [64, 96]})
+    LatentCache.build(RecordingDataset(recordings), encoder, tmp_path / 'cache')
+    words = arguments(data, tmp_path, 'no_objects', 'validation=null')
+    changes = (f'data.0.cache={tmp_path / "cache"}', 'windows.moved_share=0.5')
+    assert main([*words, *(word for change in changes for word in ('--set', change))]) == 1
+    assert 'tell where objects are' in capsys.readouterr().err
 
 
 ADAPTER = """

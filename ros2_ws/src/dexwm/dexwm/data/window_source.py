@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dexwm.data.actions import ActionOptions
 from dexwm.data.augmentation import ClipAugmentation
@@ -14,9 +15,12 @@ from dexwm.data.batch import Batch, assemble
 from dexwm.data.episode import DatasetError, EpisodeDataset, EpisodeSource, Problem
 from dexwm.data.frame_table import FrameTable
 from dexwm.data.latent_cache import LatentCache, input_pictures
+from dexwm.data.moved_objects import moved_since_start
 from dexwm.data.windows import WindowSampler
 
 _REPLACEMENTS = 20
+# How often a window is drawn in which an object is to move, before the last one is taken.
+_SEARCHES = 50
 
 
 class WindowSource(Protocol):
@@ -69,11 +73,32 @@ class CachedWindows:
     ) -> Batch:
         """See `WindowSource`."""
         known = self.cache.episodes
-        frames = [
-            sampler.draw(known[episode].length, known[episode].fps, segment, rng)
-            for episode, segment, rng in zip(episodes, segments, rngs, strict=True)
-        ]
-        return self.cache.windows(np.asarray(episodes), np.stack(frames), options)
+
+        def frames(episode: int, segment: int, rng: np.random.Generator) -> NDArray[np.int64]:
+            return sampler.draw(known[episode].length, known[episode].fps, segment, rng)
+
+        numbers = np.array(episodes, np.int64)
+        drawn = np.stack([frames(*each) for each in zip(episodes, segments, rngs, strict=True)])
+        if sampler.moved_share:
+            sought = np.array([rng.random() < sampler.moved_share for rng in rngs])
+            for _ in range(_SEARCHES):
+                sought &= ~self._objects_move(numbers, drawn)
+                if not sought.any():
+                    break
+                for place in np.flatnonzero(sought).tolist():
+                    rng = rngs[place]
+                    numbers[place] = rng.integers(len(known))
+                    segment = int(rng.integers(sampler.segments))
+                    drawn[place] = frames(int(numbers[place]), segment, rng)
+        return self.cache.windows(numbers, drawn, options)
+
+    def _objects_move(
+        self, episodes: NDArray[np.int64], frames: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """(B,) whether a frame of a window has an object elsewhere than its first."""
+        rows, table = self.cache.rows(episodes, frames), self.cache.table
+        moved = moved_since_start(table.object_pixels[rows], table.object_visible[rows])
+        return np.asarray(moved.any(axis=(1, 2)))
 
 
 class ImageWindows:

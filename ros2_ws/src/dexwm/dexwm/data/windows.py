@@ -34,6 +34,10 @@ class WindowSampler:
         vary_span: for 'random': how long before the last frame the first may be is drawn for
             each window, uniformly from the shortest that is possible to `max_seconds`. Small
             steps are then about as common as large ones.
+        moved_share: share of the windows, 0 to 1, in place of which others are drawn until an
+            object moves in them; for sources that tell where objects are. In most windows the
+            hand moves in the air, and a model has learned that long before it knows how objects
+            move.
 
     Raises:
         DatasetError: for values that give no window.
@@ -45,6 +49,7 @@ class WindowSampler:
     spacing: Spacing = 'random'
     min_gap_seconds: float = 0.0
     vary_span: bool = False
+    moved_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.frames < 2 or self.segments < 1:
@@ -65,6 +70,8 @@ class WindowSampler:
             )
         if self.vary_span and self.spacing != 'random':
             raise DatasetError("vary_span is for spacing 'random'")
+        if not 0 <= self.moved_share <= 1:
+            raise DatasetError(f'moved_share must be from 0 to 1, got {self.moved_share}')
 
     def draw(
         self, length: int, fps: float, segment: int, rng: np.random.Generator

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dexwm.data.moved_objects import moved_since_start, touched_since_start
 from dexwm.evaluation.bootstrap import Estimate, ratio_of_sums
 from dexwm.evaluation.errors import EvaluationError
-from dexwm.evaluation.moved_objects import moved_since_start, touched_since_start
 from dexwm.evaluation.pck import (
     DENOMINATORS,
     PCK_THRESHOLDS,

@@ -18,9 +18,9 @@ from dexwm.data.batch import Batch, assemble
 from dexwm.data.episode import HAND_KEYPOINTS, RIGHT_HAND, EpisodeDataset
 from dexwm.data.frame_table import FrameTable, input_camera
 from dexwm.data.latent_cache import input_pictures
+from dexwm.data.moved_objects import moved_since_start
 from dexwm.data.windows import evaluation_windows
 from dexwm.evaluation.errors import EvaluationError
-from dexwm.evaluation.moved_objects import moved_since_start
 from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.geometry.rotations import inverse_pose, transform_points
 from dexwm.model.world_model import WorldModel

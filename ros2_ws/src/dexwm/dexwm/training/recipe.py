@@ -81,6 +81,9 @@ class Windows(Section):
         min_gap_seconds: Shortest time between frames that is drawn.
         vary_span: The time of a window is drawn too, up to max_seconds, so that small steps are
             about as common as large ones.
+        moved_share: Share of the windows, 0 to 1, in which an object is to move; the others are
+            drawn as they come. Needs caches of data that tell where objects are. Not for
+            held-out figures.
         augment: Colours and blur drawn anew for every window; needs pictures.
     """
 
@@ -90,6 +93,7 @@ class Windows(Section):
     spacing: Literal['random', 'uniform'] = 'random'
     min_gap_seconds: NotNegative = 0.0
     vary_span: bool = False
+    moved_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     augment: bool = False
 
 

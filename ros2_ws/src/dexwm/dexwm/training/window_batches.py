@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from dexwm.data.actions import ActionOptions
@@ -49,6 +50,7 @@ class WindowBatches:
             windows.spacing,
             windows.min_gap_seconds,
             windows.vary_span,
+            windows.moved_share,
         )
         self.problems: list[Problem] = []
         augmentation = ClipAugmentation() if windows.augment else None
@@ -57,6 +59,11 @@ class WindowBatches:
         held_out = self._opened(validation, encoder, True)
         names = {name for data in (*training, *held_out) for name in _object_names(data)}
         self.object_names = tuple(sorted(names))
+        if windows.moved_share and not self.object_names:
+            raise DatasetError(
+                'windows.moved_share needs data that tell where objects are; only simulated '
+                'ones do'
+            )
         self._training = self._windows(training, encoder, augmentation)
         self._held_out = self._windows(held_out, encoder, None)
 
@@ -87,7 +94,7 @@ class WindowBatches:
         loader = WindowLoader(
             self._held_out,
             source_weights(validation.data, [len(source) for source in self._held_out]),
-            self._sampler,
+            replace(self._sampler, moved_share=0.0),
             self._actions,
             max(1, validation.batch_size // processes),
             _VALIDATION_SEED,
@@ -123,6 +130,10 @@ class WindowBatches:
                 data.show_objects(self.object_names)
                 windows.append(CachedWindows(data))
             else:
+                if self._sampler.moved_share:
+                    raise DatasetError(
+                        'windows.moved_share needs caches: many windows are drawn for one'
+                    )
                 windows.append(
                     ImageWindows(data, encoder.image_size, self.object_names, augmentation)
                 )

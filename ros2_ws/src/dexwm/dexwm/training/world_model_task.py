@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dexwm.data.batch import Batch
+from dexwm.data.moved_objects import MOVED_PIXELS
 from dexwm.geometry.heatmaps import exact_heatmaps, gaussian_heatmaps, soft_argmax
 from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
@@ -25,8 +26,6 @@ from dexwm.training.recipe_file import RecipeError
 from dexwm.training.task import Task
 
 _CLOSE = 20.0
-# An object further from where it was in a window's first frame has moved (pixels).
-_MOVED = 8.0
 # The heads see the true latents of one frame of each window: those of all five frames, for hands
 # and objects, would make a step of a small model a fifth dearer.
 _LAST = slice(-1, None)
@@ -245,7 +244,7 @@ class WorldModelTask(Task):
     def _moved(self, batch: Batch) -> Tensor:
         """(B, F, K) which objects are away from where the window's first frame has them."""
         way = (batch.object_pixels - batch.object_pixels[:, :1]).norm(dim=-1)
-        return batch.object_valid[:, :1] & (way > _MOVED)
+        return batch.object_valid[:, :1] & (way > MOVED_PIXELS)
 
     def _object_pixels(self, latents: Tensor) -> Tensor:
         """Centres (..., K, 2) that the object head sees."""
