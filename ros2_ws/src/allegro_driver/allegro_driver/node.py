@@ -1,10 +1,10 @@
 """The hand node: drives an Allegro hand V4 on a CAN bus, as a joint trajectory controller would.
 
-Takes `/allegro_hand_controller/joint_trajectory`, publishes the hand's `/joint_states` and
-`/diagnostics`. For programs made for SimLab's and Wonik's drivers there are `~/joint_cmd`
-(positions or efforts) and `~/lib_cmd` (a posture by name, or `off`); remap them to the names that
-such a program uses. `~/off` takes the motors' power away; after that, and after a fault, only
-`~/recover` gives it back.
+Takes `/allegro_hand_controller/joint_trajectory`, publishes the hand's `/joint_states`,
+`/desired_joint_states` while it holds or moves the fingers, and `/diagnostics`. For programs made
+for SimLab's and Wonik's drivers there are `~/joint_cmd` (positions or efforts) and `~/lib_cmd` (a
+posture by name, or `off`); remap them to the names that such a program uses. `~/off` takes the
+motors' power away; after that, and after a fault, only `~/recover` gives it back.
 """
 
 from __future__ import annotations
@@ -226,6 +226,8 @@ class HandNode(DriverNode):
             # Whoever moves the robot must know at once, and before the hand is seen to be there.
             self._diagnose()
         if report.stamp_ns > seen.stamp_ns:
+            if report.mode in (HandMode.HOLDING, HandMode.MOVING):
+                self.publish_references(HAND_JOINTS, report.stamp_ns, report.desired_positions)
             self.publish_joints(
                 HAND_JOINTS,
                 report.stamp_ns,

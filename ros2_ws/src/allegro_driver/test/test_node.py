@@ -12,6 +12,7 @@ from ament_index_python.packages import get_package_prefix
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -35,8 +36,11 @@ class User:
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node('user', context=self.context)
-        self.state, self.status = None, None
+        self.state, self.status, self.references = None, None, {}
         self.node.create_subscription(JointState, '/joint_states', self._take_state, 10)
+        self.node.create_subscription(
+            JointState, '/desired_joint_states', self._take_references, 10
+        )
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._take_status, 10)
         make = self.node.create_publisher
         self.trajectory = make(JointTrajectory, '/allegro_hand_controller/joint_trajectory', 10)
@@ -47,6 +51,9 @@ class User:
 
     def _take_state(self, message):
         self.state = message
+
+    def _take_references(self, message):
+        self.references = dict(zip(message.name, message.position, strict=True))
 
     def _take_status(self, message):
         self.status = message.status[0]
@@ -122,6 +129,8 @@ def test_a_session(user):
         user.trajectory, JointTrajectory(joint_names=list(HAND_JOINTS[::-1]), points=[point])
     )
     user.wait(user.is_at(0.45), 'the end of the trajectory')
+    wanted = dict.fromkeys(HAND_JOINTS, pytest.approx(0.45))
+    user.wait(lambda: user.references == wanted, 'where the fingers are held')
 
     user.publish(user.joint_cmd, JointState(position=[0.35] * 16))
     user.wait(user.is_at(0.35), 'the joint command')
@@ -138,6 +147,12 @@ def test_a_session(user):
     assert user.call('/hand/off').success
     bench.wait_off()
     user.wait(lambda: 'switched off' in user.status.message, 'the report')
+    # Nothing holds the fingers now.
+    user.references = {}
+    stamp = lambda: Time.from_msg(user.state.header.stamp).nanoseconds  # noqa: E731
+    seen = stamp()
+    user.wait(lambda: stamp() > seen + 300_000_000, 'more joint states')
+    assert user.references == {}
     # Whoever moves the arm may not go on with limp fingers.
     assert user.status.level == DiagnosticStatus.ERROR and '~/recover' in user.status.message
     assert user.call('/hand/recover').success

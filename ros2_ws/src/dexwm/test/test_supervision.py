@@ -214,6 +214,48 @@ def test_after_a_recovery_the_next_motion_begins_where_the_robot_is():
     assert splice.state.positions[0] == pytest.approx(goal()[0] + 0.05)
 
 
+@pytest.mark.parametrize('silence', [0.15, 3.0], ids=['on the way', 'until it rests'])
+@pytest.mark.parametrize('latching', [False, True])
+def test_after_a_silence_the_next_motion_begins_where_the_robot_is(latching, silence):
+    bench = Bench(latching=latching)
+    execution = bench.start(goal())
+    bench.run(1.0)
+    bench.silent = True
+    bench.run(silence)
+    # The driver was started anew, and arm and hand are not where they were told to be.
+    bench.silent = False
+    bench.offset[:7], bench.offset[7:] = 0.09, 0.26
+    bench.report()
+    bench.run(3.0)
+    assert execution.outcome is Outcome.STALE_STATE
+    commanded = bench.supervisor.streamer.commanded(bench.now)
+    assert bench.supervisor.resume(bench.now) == ''
+    if latching or silence > 1.0:
+        bench.report()
+        splice = bench.supervisor.splice_point(bench.now, 0.1)
+        np.testing.assert_array_equal(
+            splice.state.positions, bench.supervisor.joint_states.positions
+        )
+    else:
+        # Half a ramp of silence: nobody starts a driver in that time.
+        np.testing.assert_array_equal(
+            bench.supervisor.splice_point(bench.now, 0.1).state.positions, commanded.positions
+        )
+
+
+def test_the_grip_of_a_hand_that_reports_again_is_kept():
+    bench = Bench()
+    bench.start(goal())
+    bench.run(4.0)
+    bench.silent = True
+    bench.run(1.0)
+    bench.silent = False
+    bench.supervisor.observe_references(HAND_JOINTS, [0.9] * 16)
+    bench.report()
+    splice = bench.supervisor.splice_point(bench.now, 0.1)
+    np.testing.assert_allclose(splice.state.positions[7:], 0.9)
+
+
 def test_a_motion_that_could_not_be_sent_in_time_leaves_the_one_under_way_alone():
     bench = Bench()
     first = bench.start(goal())

@@ -23,7 +23,6 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
@@ -84,7 +83,6 @@ class CellNode(DriverNode):
         self._accepted: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._last_rejection: dict[str, str] = {}
-        self._references = self.create_publisher(JointState, '/desired_joint_states', 10)
         self._cell_states = self.create_publisher(CellState, '/cell/state', 10)
         # Where the simulated robot's time is its own, everybody else's is that, too.
         self._clock_publisher = (
@@ -242,7 +240,12 @@ class CellNode(DriverNode):
                 )
             if count % self._snapshots_per_state == 0:
                 self._cell_states.publish(self._cell_state(snapshot, stamp))
-                self._references.publish(_references(snapshot, stamp))
+            if snapshot.references:
+                self.publish_references(
+                    list(snapshot.references),
+                    snapshot.stamp_ns,
+                    list(snapshot.references.values()),
+                )
             count += 1
 
     def _cell_state(self, snapshot: RobotSnapshot, stamp: object) -> CellState:
@@ -309,14 +312,6 @@ class CellNode(DriverNode):
             )
             controllers.append(status)
         self.publish_diagnostics(physics, *controllers)
-
-
-def _references(snapshot: RobotSnapshot, stamp: object) -> JointState:
-    message = JointState(
-        name=list(snapshot.references), position=list(snapshot.references.values())
-    )
-    message.header.stamp = stamp
-    return message
 
 
 def _pose(pose: object) -> Pose:

@@ -21,9 +21,15 @@ from sensor_msgs.msg import JointState
 SIGNAL_LATENCY = 0.2
 """How long a signal to stop may go unnoticed (s)."""
 
+REFERENCE_RATE = 10.0
+"""Rate of `/desired_joint_states` (Hz)."""
+
 
 class DriverNode(Node):
-    """Publishes `/joint_states` and `/diagnostics`; what it is told by parameters stays."""
+    """Publishes `/joint_states`, `/desired_joint_states` and `/diagnostics`.
+
+    What it is told by parameters stays.
+    """
 
     def __init__(self, name: str) -> None:
         """Make the publishers.
@@ -33,6 +39,8 @@ class DriverNode(Node):
         """
         super().__init__(name)
         self._joint_states = self.create_publisher(JointState, '/joint_states', 10)
+        self._references = self.create_publisher(JointState, '/desired_joint_states', 10)
+        self._references_ns = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
     def check(self) -> None:
@@ -79,6 +87,26 @@ class DriverNode(Node):
         message.velocity = list(velocities)
         message.effort = list(efforts)
         self._joint_states.publish(message)
+
+    def publish_references(
+        self, names: Sequence[str], stamp_ns: int, positions: Sequence[float]
+    ) -> None:
+        """Publish where joints are held or moved to, REFERENCE_RATE times a second at most.
+
+        A hand that has grasped something is held further closed than it gets; whoever moves it
+        next must begin there, or it lets go.
+
+        Args:
+            names: Names of the joints that are held.
+            stamp_ns: When, ROS time (ns).
+            positions: rad.
+        """
+        if 0 <= stamp_ns - self._references_ns < 1e9 / REFERENCE_RATE:
+            return
+        self._references_ns = stamp_ns
+        message = JointState(name=list(names), position=list(positions))
+        message.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
+        self._references.publish(message)
 
     def publish_diagnostics(self, *statuses: DiagnosticStatus) -> None:
         """Publish statuses, stamped now."""

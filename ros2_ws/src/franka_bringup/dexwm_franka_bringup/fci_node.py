@@ -129,6 +129,8 @@ class FciNode(DriverNode):
     def _take_report(self, report: Report) -> None:
         """Publish a report's state and log what changed; called from the reader thread."""
         if report.stamp_ns > self._seen.stamp_ns:
+            if report.mode in (FciMode.HOLDING, FciMode.MOVING):
+                self.publish_references(ARM_JOINTS, report.stamp_ns, report.desired_positions)
             self.publish_joints(
                 ARM_JOINTS,
                 report.stamp_ns,

@@ -23,6 +23,9 @@ from dexwm.control.timing import TimedMotion
 from dexwm.control.trajectory import Floats
 from dexwm.robot.joints import JointLimits
 
+# Faults after which it is not known what controllers were told last.
+_FORGOTTEN = (Outcome.NO_CONTROLLER, Outcome.STALE_STATE)
+
 
 class Execution:
     """One plan from its start to its outcome.
@@ -244,12 +247,12 @@ class MotionSupervisor:
     def resume(self, now_ns: int) -> str:
         """Open the gate, see `MotionGate.resume`.
 
-        Controllers that failed or were recovered have forgotten what they were told: the next
-        motion begins where the joints are.
+        Controllers that failed, fell silent or were recovered have forgotten what they were told:
+        the next motion begins where they hold the joints, or where these are.
         """
         latched = self.gate.latched
         problem = self.gate.resume(now_ns)
-        if latched is not None and not problem and latched.outcome is Outcome.NO_CONTROLLER:
+        if latched is not None and not problem and latched.outcome in _FORGOTTEN:
             self._abandon()
         return problem
 
@@ -272,6 +275,9 @@ class MotionSupervisor:
         phase = self.streamer.phase(now_ns)
         if phase is Phase.IDLE:
             self._finish(now_ns)
+            if self._stale(now_ns) is not None:
+                # Whoever reports again may have been started anew meanwhile.
+                self._abandon()
             return None
         if phase is Phase.MOVING and moves and fault is not None:
             return self.stop(fault.outcome, fault.reason, now_ns)
