@@ -230,6 +230,16 @@ def test_table_compares_the_same_episodes():
     assert '| 100 [21, 100] | 0 [0, 79] |' in text
 
 
+def test_table_says_what_holds_at_the_end():
+    trials = [trial(s, measure=m) for s, m in ((1, 0.04), (2, 0.06), (3, 0.01), (4, 0.05))]
+    holds = lambda measure: measure < 0.05  # noqa: E731
+    table = SuccessTable.of('reach', trials, ['m'], [1, 2, 3, 4], 'm', {}, holds=holds)
+    assert table.rows[0].strict_end == wilson(2, 4)
+    assert '| strict % | strict at the end % | measure cm |' in table.to_markdown()
+    without = SuccessTable.of('reach', trials, ['m'], [1, 2, 3, 4], 'm', {})
+    assert 'at the end' not in without.to_markdown()
+
+
 def test_one_long_plan_does_not_make_a_method_slow():
     trials = [trial(1, plan_seconds=(3.0, 191.0)), trial(2, plan_seconds=(4.0,))]
     trials.append(trial(3, plan_seconds=()))

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -32,7 +33,7 @@ from dexwm.evaluation.trial_log import TrialLog
 from dexwm.model.checkpoint import CheckpointError, load_checkpoint
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.planner import Planner, PlanResult
-from dexwm.planning.preset import PRESETS, PresetError, parse_preset
+from dexwm.planning.preset import PRESETS, PresetError, default_preset, parse_preset
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
@@ -40,7 +41,7 @@ from dexwm_sim.attempt import SimulatedAttempt, plan_checker
 from dexwm_sim.episode_maker import EpisodeError, EpisodeMaker
 from dexwm_sim.expert_method import ExpertMethod
 from dexwm_sim.render import RenderError
-from dexwm_sim.tasks import TASKS
+from dexwm_sim.tasks import TASKS, holds_strictly
 from dexwm_sim.worker_process import end_with_parent
 
 FIRST_SEED = 10_000
@@ -48,7 +49,7 @@ REFERENCE = 'keypoints'
 """The method that others are compared with. It uses no prediction of the world model, nor does
 keypoints-cem, which searches as hybrid does: only what hybrid is ahead of both is the model's."""
 
-DEFAULT_METHODS = (
+_METHODS = (
     REFERENCE,
     'random',
     'cpu',
@@ -57,9 +58,13 @@ DEFAULT_METHODS = (
     'cpu-gradient',
     'keypoints-cem',
     'hybrid',
-    ExpertMethod.name,
 )
 TRIALS = 'trials.jsonl'
+
+
+def default_methods(task: str) -> tuple[str, ...]:
+    """What a task is evaluated with unless other methods are asked for, its own preset too."""
+    return tuple(dict.fromkeys((*_METHODS, default_preset(task), ExpertMethod.name)))
 
 
 @dataclass(frozen=True)
@@ -238,6 +243,7 @@ def evaluate(
             'methods': {method.name: method.digest for method in methods},
         },
         dict(sorted(without_episode.items())),
+        partial(holds_strictly, task),
     )
     table.save(folder / 'table.json')
     (folder / 'table.md').write_text(table.to_markdown())
@@ -321,10 +327,10 @@ def _parser() -> argparse.ArgumentParser:
     add(
         '--methods',
         nargs='+',
-        default=list(DEFAULT_METHODS),
         metavar='METHOD',
         help=f'of {", ".join((*PRESETS, ExpertMethod.name))}; '
-        'with other settings as in hybrid,horizon=1,weights.latent=0',
+        'with other settings as in hybrid,horizon=1,weights.latent=0 '
+        "(default: all but the paper's and other tasks')",
     )
     add('--model', type=Path, default=Path('models/default'), help='folder of the world model')
     add('--no-closing', action='store_true', help='end a grasp with the last plan')
@@ -341,9 +347,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threads = max(1, len(os.sched_getaffinity(0)) // max(1, options.workers))
     for library in ('OMP', 'OPENBLAS', 'MKL'):
         os.environ.setdefault(f'{library}_NUM_THREADS', str(threads))
-    settings = MethodSettings(
-        tuple(options.methods), options.model, not options.no_closing, options.device
-    )
+    methods = tuple(options.methods or default_methods(options.task))
+    settings = MethodSettings(methods, options.model, not options.no_closing, options.device)
     seeds = range(options.seed, options.seed + options.episodes)
     folder = options.out or Path('runs/eval/closed_loop') / options.task
     console = Console(highlight=False, soft_wrap=True)

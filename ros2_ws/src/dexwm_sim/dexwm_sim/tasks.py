@@ -31,6 +31,11 @@ STRICT_REACH_DISTANCE = 0.05
 STRICT_LIFT_HEIGHT = 0.05
 STRICT_PLACE_DISTANCE = 0.05
 STRICT_PUSH_DISTANCE = 0.03
+_STRICT_DISTANCES = {
+    'reach': STRICT_REACH_DISTANCE,
+    'place': STRICT_PLACE_DISTANCE,
+    'push': STRICT_PUSH_DISTANCE,
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class ReachJudge(_StreakJudge):
         distances = np.linalg.norm(state.hand_points - self._goal, axis=1)
         self._measure = float(distances.mean())
         self._paper.update(self._measure < REACH_DISTANCE)
-        self._strict.update(self._measure < STRICT_REACH_DISTANCE)
+        self._strict.update(holds_strictly('reach', self._measure))
 
 
 class GraspJudge(_StreakJudge):
@@ -134,7 +139,7 @@ class GraspJudge(_StreakJudge):
         distance = float(np.linalg.norm(state.hand_points[0] - position))
         self._measure = float(position[2] - self._start_height)
         self._paper.update(distance < GRASP_DISTANCE and self._target in state.touched)
-        self._strict.update(self._measure >= STRICT_LIFT_HEIGHT)
+        self._strict.update(holds_strictly('grasp', self._measure))
 
 
 class _ObjectJudge(_StreakJudge):
@@ -175,6 +180,19 @@ class PushJudge(_ObjectJudge):
     def __init__(self, target: str, goal_position: NDArray[np.float64]) -> None:
         """Takes the object's name and its position (3,) in the goal, in the base frame (m)."""
         super().__init__(target, goal_position, PUSH_DISTANCE, STRICT_PUSH_DISTANCE)
+
+
+def holds_strictly(task: str, measure: float) -> bool:
+    """Whether a measure (m, see ``Verdict``) meets the stricter criterion of a task.
+
+    Raises:
+        ValueError: If there is no such task.
+    """
+    if task == 'grasp':
+        return measure >= STRICT_LIFT_HEIGHT
+    if task not in _STRICT_DISTANCES:
+        raise ValueError(f'unknown task {task!r}; there are {", ".join(TASKS)}')
+    return measure < _STRICT_DISTANCES[task]
 
 
 def make_judge(

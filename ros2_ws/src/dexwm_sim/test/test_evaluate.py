@@ -17,15 +17,23 @@ from dexwm.model.world_model import WorldModel, WorldModelConfig
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.mpc import MotionRefused, PlantError
 from dexwm.planning.planner import Planner
-from dexwm.planning.preset import Preset, PresetError
+from dexwm.planning.preset import Preset, PresetError, default_preset
 from dexwm.robot.joints import ARM, HAND, HOME
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
 from dexwm_sim.attempt import SimulatedAttempt, plan_checker
 from dexwm_sim.episode_maker import EpisodeError, EpisodeMaker
-from dexwm_sim.evaluate import TRIALS, Evaluator, MethodSettings, evaluate, main
+from dexwm_sim.evaluate import (
+    TRIALS,
+    Evaluator,
+    MethodSettings,
+    default_methods,
+    evaluate,
+    main,
+)
 from dexwm_sim.expert_method import ExpertMethod
+from dexwm_sim.tasks import TASKS
 
 SMALL = {
     'name': 'tiny',
@@ -224,6 +232,13 @@ def test_a_seed_without_an_episode_does_not_end_the_others(tmp_path, monkeypatch
     assert '10001 (the expert fails)' in (tmp_path / 'table.md').read_text()
     with pytest.raises(EvaluationError, match='no episode of these seeds: 10001'):
         evaluate('reach', [10_001], expert, tmp_path, 1, Console(quiet=True))
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_a_task_is_evaluated_with_its_own_preset_too(task):
+    methods = default_methods(task)
+    assert default_preset(task) in methods
+    assert len(set(methods)) == len(methods)
 
 
 def test_bad_requests_are_refused(tmp_path, capsys):

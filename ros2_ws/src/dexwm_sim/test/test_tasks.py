@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from dexwm_sim.tasks import GraspJudge, PlaceJudge, PushJudge, ReachJudge, TaskState
+from dexwm_sim.tasks import (
+    TASKS,
+    GraspJudge,
+    PlaceJudge,
+    PushJudge,
+    ReachJudge,
+    TaskState,
+    holds_strictly,
+    make_judge,
+)
 
 GOAL = np.arange(15.0).reshape(5, 3) / 10
 
@@ -118,6 +127,19 @@ def test_push_is_stricter_than_place():
     assert verdict.measure == pytest.approx(0.049)
     assert feed(PushJudge('can', goal), *[close] * 10).strict_success
     assert not feed(PushJudge('can', goal), *[near] * 9, off, near).success
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('millimetres', [29, 31, 49, 51, 80])
+def test_what_holds_at_the_end_is_what_the_judge_wants(task, millimetres):
+    start, moved = state(), state(position=(0, 0, millimetres / 1000))
+    if task == 'reach':
+        moved = shifted([millimetres / 1000] * 5)
+    verdict = feed(make_judge(task, 'can', start, GOAL, {'can': np.zeros(3)}), *[moved] * 10)
+    assert verdict.measure == pytest.approx(millimetres / 1000)
+    assert holds_strictly(task, verdict.measure) is verdict.strict_success
+    with pytest.raises(ValueError, match='unknown task'):
+        holds_strictly('throw', 0.0)
 
 
 def test_wrong_shapes_are_refused():

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class MethodRow:
         episodes: How many it attempted.
         success: Rate by the paper's criterion.
         strict_success: Rate by the stricter one.
+        strict_end: Rate of those that meet the stricter one at the end too, not only at some time;
+            NaN where that was not asked.
         unaided: Rate by the paper's criterion before the closing rule.
         measure: Mean of what the criteria look at, at the end (m).
         start: Mean of each other distance at the start (m).
@@ -51,6 +53,7 @@ class MethodRow:
     episodes: int
     success: Estimate
     strict_success: Estimate
+    strict_end: Estimate
     unaided: Estimate
     measure: Estimate
     start: dict[str, Estimate]
@@ -92,6 +95,7 @@ class SuccessTable:
         reference: str,
         settings: dict[str, Any],
         without_episode: Mapping[int, str] | None = None,
+        holds: Callable[[float], bool] | None = None,
     ) -> SuccessTable:
         """Adds up trials.
 
@@ -103,6 +107,8 @@ class SuccessTable:
             reference: The method that others are compared with.
             settings: For the record.
             without_episode: Which of the seeds have no episode, with the reason.
+            holds: Whether a measure at the end (m) meets the stricter criterion; None: that is
+                left out.
 
         Raises:
             EvaluationError: If a method was not tried on exactly these seeds, once each: rates
@@ -114,7 +120,7 @@ class SuccessTable:
             raise EvaluationError(f'there is no episode of these seeds: {_reasons(without)}')
         by_method = {name: _in_order(task, name, trials, there) for name in dict.fromkeys(methods)}
         base = by_method.get(reference)
-        rows = tuple(_row(name, own, base) for name, own in by_method.items())
+        rows = tuple(_row(name, own, base, holds) for name, own in by_method.items())
         code = Counter(trial.code for own in by_method.values() for trial in own)
         return cls(task, reference, settings, rows, dict(code), without)
 
@@ -131,11 +137,13 @@ class SuccessTable:
         names = [name for row in self.rows[:1] for name in row.end]
         aided = any(row.unaided != row.success for row in self.rows)
         refused = any(row.refused for row in self.rows)
+        ends = any(not math.isnan(row.strict_end.value) for row in self.rows)
         header = [
             self.task,
             'success %',
             *(['before the closing rule %'] if aided else []),
             'strict %',
+            *(['strict at the end %'] if ends else []),
             'measure cm',
             *(f'{name} cm, start to end' for name in names),
             's/plan, median',
@@ -152,6 +160,7 @@ class SuccessTable:
                     _cell(row.success, 100, 0),
                     *([_cell(row.unaided, 100, 0)] if aided else []),
                     _cell(row.strict_success, 100, 0),
+                    *([_cell(row.strict_end, 100, 0)] if ends else []),
                     _cell(row.measure, 100, 1),
                     *(
                         f'{100 * row.start[name].value:.1f} to {100 * row.end[name].value:.1f}'
@@ -193,7 +202,12 @@ def _in_order(
     return [own[seed] for seed in seeds]
 
 
-def _row(method: str, trials: list[Trial], base: list[Trial] | None) -> MethodRow:
+def _row(
+    method: str,
+    trials: list[Trial],
+    base: list[Trial] | None,
+    holds: Callable[[float], bool] | None,
+) -> MethodRow:
     compared = trials if base is not None and base is not trials else []
     others = base if base is not None and compared else []
     plan_seconds = [seconds for t in trials for seconds in t.plan_seconds]
@@ -203,6 +217,11 @@ def _row(method: str, trials: list[Trial], base: list[Trial] | None) -> MethodRo
         episodes=len(trials),
         success=wilson(sum(t.success for t in trials), len(trials)),
         strict_success=wilson(sum(t.strict_success for t in trials), len(trials)),
+        strict_end=(
+            Estimate(math.nan, math.nan, math.nan, 0)
+            if holds is None
+            else wilson(sum(holds(t.measure) for t in trials), len(trials))
+        ),
         unaided=wilson(sum(t.unaided for t in trials), len(trials)),
         measure=_mean([t.measure for t in trials]),
         start={name: _mean([t.start[name] for t in trials]) for name in trials[0].start},
