@@ -7,7 +7,8 @@ import torch
 from dexwm.data.actions import ActionOptions, conditioning
 from dexwm.data.episode import DatasetError
 from dexwm.data.recording import RecordingDataset
-from dexwm.evaluation.encoding import encode, some_episodes
+from dexwm.data.selection import some_episodes
+from dexwm.evaluation.encoding import encode
 from dexwm.evaluation.errors import EvaluationError
 from dexwm.evaluation.forecast import ModelForecast, persistence
 from dexwm.evaluation.frames import EncodedFrames

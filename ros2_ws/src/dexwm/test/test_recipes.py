@@ -73,7 +73,7 @@ def test_the_environment_fills_in_and_a_missing_variable_is_named(monkeypatch):
     ('change', 'message'),
     [
         ('colour=red', r'colour: unknown key; there are .*ema_decay, encoder'),
-        ('data.0.pth=/x', r'data\.0\.pth: unknown key; there are cache, in_memory, kind, path'),
+        ('data.0.pth=/x', r'data\.0\.pth: unknown key; there are cache, in_memory, kind, options'),
         ('loss.hand_consistency.heatmaps.s=1', r'heatmaps\.s: unknown key; there are radius'),
         ('phases.0.loss=huber', r"phases\.0\.loss: .*'window' or 'rollout' \(given: 'huber'\)"),
         ('phases.0.steps=none', r'phases\.0\.steps: .*integer'),

@@ -23,6 +23,7 @@ from dexwm.model.checkpoint import load_checkpoint
 from dexwm.model.encoders.registry import build_encoder
 from dexwm.training.state import read_state
 
+from . import egodex_writer
 from .tiny_recordings import write_recording
 
 SMOKE = Path(__file__).parents[4] / 'models' / 'recipes' / 'smoke.yaml'
@@ -194,6 +195,18 @@ def test_pictures_instead_of_a_cache_give_the_same_up_to_its_half_precision(plai
     assert figures(folder)[0]['loss'] != pytest.approx(first['loss'], rel=2e-3)
 
 
+def test_a_damaged_file_is_passed_over_and_named_at_the_end(data, tmp_path, capsys):
+    for number in range(3):
+        egodex_writer.write_episode(tmp_path / f'train/pour/{number}.hdf5', frames=20, seed=number)
+    first = tmp_path / 'train/pour/0.hdf5'
+    first.write_bytes(first.read_bytes()[:2000])
+    changes = ('data.0.kind=egodex', f'data.0.path={tmp_path}', 'validation=null')
+    folder = train(data, tmp_path, 'damaged', *changes, cached=False)
+    assert len(figures(folder)) == 3
+    printed = capsys.readouterr().out.replace('\n', '')
+    assert '1 episodes could not be read' in printed and printed.count(str(first)) == 1
+
+
 def test_bfloat16_stays_near_float32(plain, data, tmp_path):
     folder = train(data, tmp_path, 'plain', 'engine.precision=bf16-mixed')
     for first, second in zip(figures(plain), figures(folder), strict=True):
@@ -338,6 +351,7 @@ def test_a_loss_that_runs_away_keeps_the_state_before(data, tmp_path, capsys):
         ('model.heatmap_loss=mse', 'hand_consistency.kind is cross_entropy'),
         ('model.keypoint_head.depths=false', 'depth_weight and model.keypoint_head.depths go'),
         ('windows.moved_share=1.5', 'moved_share'),
+        ('data.0.options={fps: 3}', 'a cache was read with its own'),
     ],
 )
 def test_what_cannot_be_had_is_said(change, message, data, tmp_path, capsys):

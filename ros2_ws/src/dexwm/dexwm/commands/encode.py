@@ -21,6 +21,7 @@ from dexwm.data.datasets import DatasetKind, open_dataset
 from dexwm.data.episode import DatasetError
 from dexwm.data.latent_cache import LatentCache
 from dexwm.data.recording import Split
+from dexwm.data.selection import ThinnedDataset, some_episodes
 from dexwm.model.encoders.projected import ProjectedEncoder
 from dexwm.model.encoders.registry import ENCODERS, build_encoder
 
@@ -45,6 +46,20 @@ def add_parser(subparsers: Any) -> None:
         '--kind', choices=get_args(DatasetKind), default='recording', help='format of the data set'
     )
     parser.add_argument('--split', choices=get_args(Split), default='train')
+    parser.add_argument(
+        '--data-option',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help="option of the format's reader (a YAML value), such as min_confidence=0",
+    )
+    parser.add_argument(
+        '--fps', type=float, help='frames per second that are encoded (all that there are)'
+    )
+    parser.add_argument(
+        '--frames', type=int, help='only as many episodes, drawn at random, as have so many frames'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of --frames')
     parser.add_argument('--encoder', choices=ENCODERS, default='efficientnet_lite0')
     parser.add_argument(
         '--option',
@@ -77,23 +92,28 @@ def run(args: argparse.Namespace) -> int:
         DatasetError: for data, options or a cache that cannot be used.
         EncoderError: for an encoder that cannot be built.
     """
-    encoder = build_encoder(args.encoder, _options(args.option))
+    encoder = build_encoder(args.encoder, _options('--option', args.option))
     if args.from_cache is not None:
         if not isinstance(encoder, ProjectedEncoder):
             raise DatasetError(
                 f'{encoder.name} has no projection: --from-cache is for encoders that put one '
                 'behind a backbone'
             )
-        if args.pictures is not None or args.processes:
+        if args.pictures is not None or args.processes or args.fps or args.frames:
             raise DatasetError(
-                '--pictures and --processes are for --data: with --from-cache the small pictures '
-                'are taken over, and this process projects'
+                '--pictures, --processes, --fps and --frames are for --data: with --from-cache '
+                'all of it is taken over, and this process projects'
             )
         cache = LatentCache(args.from_cache).derive(encoder.to(args.device), args.out)
     else:
         if args.processes and args.device != 'cpu':
             raise DatasetError('--processes are for the CPU: leave it out with another --device')
-        dataset = open_dataset(args.kind, args.data, args.split)
+        options = _options('--data-option', args.data_option)
+        dataset = open_dataset(args.kind, args.data, args.split, options)
+        if args.fps is not None:
+            dataset = ThinnedDataset(dataset, args.fps)
+        if args.frames is not None:
+            dataset = some_episodes(dataset, args.frames, args.seed)
         with Progress(
             TextColumn('encoding'),
             BarColumn(),
@@ -132,12 +152,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(pairs: list[str]) -> dict[str, Any]:
+def _options(flag: str, pairs: list[str]) -> dict[str, Any]:
     options = {}
     for pair in pairs:
         name, equals, value = pair.partition('=')
         if not equals:
-            raise DatasetError(f'--option takes NAME=VALUE, got {pair!r}')
+            raise DatasetError(f'{flag} takes NAME=VALUE, got {pair!r}')
         options[name] = yaml.safe_load(value)
     return options
 

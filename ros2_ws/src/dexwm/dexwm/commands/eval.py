@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dexwm.data.datasets import DatasetKind, open_dataset
 from dexwm.data.latent_cache import LatentCache
 from dexwm.data.recording import Split
-from dexwm.evaluation.encoding import encode, some_episodes
+from dexwm.data.selection import some_episodes
+from dexwm.evaluation.encoding import encode
 from dexwm.evaluation.errors import EvaluationError
 from dexwm.evaluation.forecast import Start
 from dexwm.evaluation.frames import EncodedFrames
@@ -70,6 +71,11 @@ def _add_open_loop(kinds: Any) -> None:
     )
     parser.add_argument(
         '--kind', choices=get_args(DatasetKind), default='recording', help='format of --data'
+    )
+    parser.add_argument(
+        '--frames',
+        type=int,
+        help='of --data, only as many held-out episodes, drawn at random, as have so many frames',
     )
     parser.add_argument('--out', type=Path, help=f'folder of the results ({RUNS}/<first model>)')
     parser.add_argument('--windows-per-episode', type=int, default=defaults.windows_per_episode)
@@ -153,7 +159,7 @@ def _run_open_loop(args: argparse.Namespace) -> int:
     for number, names in enumerate(by_encoder.values(), 1):
         encoder = models[names[0]].encoder
         label = f' ({encoder.name} {number})' if len(by_encoder) > 1 else ''
-        held_out = _frames(args, args.cache, 'held_out', encoder)
+        held_out = _frames(args, args.cache, 'held_out', encoder, limit=args.frames)
         train = _frames(args, args.train_cache, 'train', encoder, limit=args.probe_frames)
         _check_apart(train.cache, held_out.cache)
         held_out.cache.show_objects(train.cache.object_names)

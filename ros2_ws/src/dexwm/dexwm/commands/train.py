@@ -94,12 +94,18 @@ def run(args: argparse.Namespace) -> int:
 
     torch.manual_seed(recipe.seed)
     job = make_job(recipe)
-    for problem in job.problems:
+    known = job.batches.problems
+    for problem in known:
         console.print(f'left out: {problem}', style='yellow', markup=False)
     trainer = Trainer(recipe, fabric, job.task, job.batches, folder, console)
     if fabric.is_global_zero:
         _write_about(folder, recipe, machine)
     finished = trainer.run()
+    met = [problem for problem in job.batches.problems if problem not in known]
+    if met:
+        console.print(f'{len(met)} episodes could not be read, others were taken:')
+    for problem in met:
+        console.print(f'  {problem}', style='yellow', markup=False, soft_wrap=True)
     where = folder.resolve() / 'model'
     if not finished:
         console.print(

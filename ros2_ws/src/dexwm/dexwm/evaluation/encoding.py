@@ -1,61 +1,15 @@
-"""Latents for an evaluation: an existing cache, or one made of part of a data set."""
+"""Latents for an evaluation, made of a data set."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from dexwm.data.episode import DatasetError, EpisodeDataset, EpisodeSource, Problem
+from dexwm.data.episode import EpisodeDataset
 from dexwm.data.latent_cache import LatentCache
 from dexwm.evaluation.frames import encoder_device
 from dexwm.model.encoders.encoder import Encoder
-
-
-class EpisodeSubset:
-    """Some episodes of a data set; an `EpisodeDataset`.
-
-    Attributes:
-        problems: What the data set left out.
-    """
-
-    def __init__(self, dataset: EpisodeDataset, indices: Sequence[int]) -> None:
-        """Takes the episodes at some places of a data set."""
-        self._dataset = dataset
-        self._indices = tuple(indices)
-        self.problems: list[Problem] = list(dataset.problems)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> EpisodeSource:
-        """The episode at a place from 0 to len - 1; see `EpisodeDataset`."""
-        return self._dataset[self._indices[index]]
-
-
-def some_episodes(dataset: EpisodeDataset, frames: int, seed: int) -> EpisodeSubset:
-    """Draws as many episodes as have a number of frames together.
-
-    Episodes that cannot be read are passed over.
-
-    Args:
-        dataset: Where from.
-        frames: How many frames; all episodes are taken where there are fewer.
-        seed: Of the choice.
-    """
-    chosen: list[int] = []
-    total = 0
-    for index in np.random.default_rng(seed).permutation(len(dataset)).tolist():
-        if total >= frames:
-            break
-        try:
-            total += dataset[index].length
-        except DatasetError:
-            continue
-        chosen.append(index)
-    return EpisodeSubset(dataset, sorted(chosen))
 
 
 def encode(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dexwm.data.episode import Problem
 from dexwm.training.adapter_task import AdapterTask, make_adapter_encoder
 from dexwm.training.decoder_task import DecoderTask, make_model_with_decoder
 from dexwm.training.frame_batches import FrameBatches
@@ -22,12 +21,10 @@ class Job:
     Attributes:
         task: What is trained.
         batches: On what.
-        problems: Parts of the data that were left out, and why.
     """
 
     task: Task
     batches: BatchSource
-    problems: tuple[Problem, ...]
 
 
 def make_job(recipe: Recipe) -> Job:
@@ -41,11 +38,11 @@ def make_job(recipe: Recipe) -> Job:
         model = make_world_model(recipe)
         windows = WindowBatches(recipe, model.encoder, model.config.action)
         task = WorldModelTask(model, recipe, windows.object_names)
-        return Job(task, windows, tuple(windows.problems))
+        return Job(task, windows)
     if isinstance(recipe, AdapterRecipe):
         encoder = make_adapter_encoder(recipe)
         frames = FrameBatches(recipe, encoder.backbone)
-        return Job(AdapterTask(encoder, recipe, frames.caches), frames, tuple(frames.problems))
+        return Job(AdapterTask(encoder, recipe, frames.caches), frames)
     decoded = make_model_with_decoder(recipe)
     frames = FrameBatches(recipe, decoded.encoder)
-    return Job(DecoderTask(decoded, recipe), frames, tuple(frames.problems))
+    return Job(DecoderTask(decoded, recipe), frames)

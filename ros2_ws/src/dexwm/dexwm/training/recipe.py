@@ -28,6 +28,7 @@ class Source(Section):
         kind: Format.
         path: Folder, in the layout of its format. With a cache it may be missing: nothing is
             read but the cache.
+        options: Of the format's reader, see `dexwm.data.datasets.OPTIONS`; with a path.
         cache: Folder of encoded pictures (`dexwm encode`); None: pictures are read and encoded
             while training.
         weight: Share of the windows, relative to the other sources; None for all of them: each
@@ -37,6 +38,7 @@ class Source(Section):
 
     kind: Literal['recording', 'egodex', 'droid', 'robocasa']
     path: Path | None = None
+    options: dict[str, Any] = {}
     cache: Path | None = None
     weight: Positive | None = None
     in_memory: bool = False
@@ -45,6 +47,8 @@ class Source(Section):
     def _has_a_place(self) -> Self:
         if self.path is None and self.cache is None:
             raise ValueError('give path, or cache, or both')
+        if self.options and self.cache is not None:
+            raise ValueError('options are for reading path; a cache was read with its own')
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from dexwm.data.episode import Problem
 from dexwm.training.recipe import Phase
 
 
@@ -26,6 +27,11 @@ class BatchStream(Protocol):
 
 class BatchSource(Protocol):
     """Gives streams of batches."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What was left out so far, and why: each file once."""
+        ...
 
     def windows_per_epoch(self) -> int:
         """How many windows (or frames) one pass over the data has."""

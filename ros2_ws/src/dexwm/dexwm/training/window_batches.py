@@ -13,6 +13,7 @@ from dexwm.data.datasets import open_dataset
 from dexwm.data.episode import DatasetError, EpisodeDataset, Problem
 from dexwm.data.latent_cache import LatentCache
 from dexwm.data.loader import WindowLoader
+from dexwm.data.recording import Split
 from dexwm.data.window_source import CachedWindows, ImageWindows, WindowSource
 from dexwm.data.windows import WindowSampler
 from dexwm.model.encoders.encoder import Encoder
@@ -26,7 +27,6 @@ class WindowBatches:
     """Windows as a recipe says, from caches or pictures.
 
     Attributes:
-        problems: what the datasets left out, and why.
         object_names: kinds of objects in all the data, in the order of the batches' columns.
     """
 
@@ -52,7 +52,8 @@ class WindowBatches:
             windows.vary_span,
             windows.moved_share,
         )
-        self.problems: list[Problem] = []
+        self._left_out: list[Problem] = []
+        self._loaders: list[WindowLoader] = []
         augmentation = ClipAugmentation() if windows.augment else None
         training = self._opened(recipe.data, encoder, False)
         validation = [] if recipe.validation is None else recipe.validation.data
@@ -67,6 +68,12 @@ class WindowBatches:
         self._training = self._windows(training, encoder, augmentation)
         self._held_out = self._windows(held_out, encoder, None)
 
+    @property
+    def problems(self) -> list[Problem]:
+        """See `BatchSource`; those met while windows were drawn too."""
+        met = (problem for loader in self._loaders for problem in loader.problems)
+        return list({problem.file: problem for problem in (*self._left_out, *met)}.values())
+
     def windows_per_epoch(self) -> int:
         """How many windows one pass over the data has."""
         return sum(len(source) for source in self._training) * self._sampler.segments
@@ -74,7 +81,7 @@ class WindowBatches:
     def training(self, phase: Phase, batch_size: int, rank: int, processes: int) -> WindowLoader:
         """See `BatchSource`."""
         number = self._recipe.phases.index(phase)  # type: ignore[arg-type]
-        return WindowLoader(
+        loader = WindowLoader(
             self._training,
             source_weights(self._recipe.data, [len(source) for source in self._training]),
             self._sampler,
@@ -86,6 +93,8 @@ class WindowBatches:
             world_size=processes,
             workers=self._recipe.engine.workers,
         )
+        self._loaders.append(loader)
+        return loader
 
     def validation(self, rank: int, processes: int) -> Iterator[Batch]:
         """See `BatchSource`."""
@@ -113,7 +122,7 @@ class WindowBatches:
             )
         opened = [_open(source, encoder, held_out) for source in sources]
         for data in opened:
-            self.problems.extend(data.problems)
+            self._left_out.extend(data.problems)
         return opened
 
     def _windows(
@@ -146,13 +155,22 @@ def _open(source: Source, encoder: Encoder, held_out: bool) -> LatentCache | Epi
     assert source.path is not None
     # The other formats hold nothing out by themselves: a folder of its own does.
     splits = source.kind in ('recording', 'egodex')
-    return open_dataset(source.kind, source.path, 'held_out' if held_out and splits else 'train')
+    split: Split = 'held_out' if held_out and splits else 'train'
+    return open_dataset(source.kind, source.path, split, source.options)
 
 
 def _object_names(data: LatentCache | EpisodeDataset) -> set[str]:
     if isinstance(data, LatentCache):
         return set(data.object_names)
-    if not data[0].objects:
-        return set()
-    episodes = (data[index].objects for index in range(len(data)))
-    return {name for objects in episodes if objects is not None for name in objects.names}
+    names: set[str] = set()
+    for index in range(len(data)):
+        try:
+            objects = data[index].objects
+        except DatasetError:
+            # Where a window of it is drawn, another one takes its place.
+            continue
+        if objects is None:
+            # A format tells of objects in all its files or in none.
+            break
+        names.update(objects.names)
+    return names
