@@ -1,5 +1,6 @@
 # Every target sets up what it needs first: virtual environment, locked packages, workspace.
 #   make grasp    a grasp planned from a goal picture, on the simulated robot; also reach, place, push
+#   make plan     cell and planner for goals to come, from the RViz panel or the action; until Ctrl-C
 #   make replay   plans once more while a recording is played: BAG=runs/…/bag
 #   make pick     a scripted grasp on the simulated robot, through the whole ROS graph
 #   make data     exploratory episodes, made in parallel; goes on where it was stopped
@@ -24,7 +25,7 @@ WORKSPACE_FILES := $(shell find ros2_ws/src -type d \( -name launch -o -name con
 # Arguments of the graphs, in capitals for make and in small letters for `ros2 launch`.
 GRAPH_ARGUMENTS := arm robot_ip hand seed objects object quality camera camera_device camera_file \
 	camera_namespace rate width height speed_scale record params_file log_level runs_dir domain_id \
-	goal model preset device plan_seed execute confirm bag camera_calibration rviz
+	goal task model preset device plan_seed execute confirm bag camera_calibration rviz
 capital = $(shell echo '$(1)' | tr a-z A-Z)
 arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),'$(a):=$($(call capital,$(a)))'))
 
@@ -45,8 +46,8 @@ setup: ros2_ws/install/.complete
 grasp reach place push: setup
 	@. tools/env.sh && exec python -m dexwm_planner.runner $@ $(arguments)
 
-.PHONY: pick replay
-pick replay: setup
+.PHONY: pick plan replay
+pick plan replay: setup
 	@. tools/env.sh && exec python -m dexwm_planner.runner $@ $(arguments)
 
 .PHONY: data

@@ -16,12 +16,14 @@ from dexwm_planner.graph.graph import (
     RunContext,
     parse_assignments,
 )
-from dexwm_planner.graph.graphs import CELL, GRAPHS, GRASP, PICK, PUSH, REACH
+from dexwm_planner.graph.graphs import CELL, GRAPHS, GRASP, PICK, PLAN, PUSH, REACH
 from dexwm_planner.graph.parameter_files import (
     ParameterFileError,
     read_parameter_file,
     write_parameter_file,
 )
+from dexwm_sim.episode_file import load_episode
+from dexwm_sim.tasks import TASKS
 
 CONTEXT = RunContext(domain_id=77, directory=Path('/run'))
 
@@ -350,6 +352,35 @@ def test_without_a_goal_the_cell_makes_an_episode_that_only_cell_and_judge_get(m
     assert specs['task'].parameters['goal'] == str(episode.with_name('goal.png'))
     assert episode.exists() and episode.with_name('goal.png').exists()
     assert not {'goal', 'episode_file'} & set(specs['planner'].parameters)
+
+
+def test_beside_a_real_robot_a_planner_waits_for_goals_until_it_is_stopped(model):
+    specs = nodes(
+        PLAN, 'arm:=libfranka', 'robot_ip:=10.0.0.2', 'hand:=can', 'camera:=none',
+        'camera_namespace:=/other', f'model:={model}',
+    )  # fmt: skip
+    assert list(specs) == ['fci', 'hand', 'trajectory', 'confirm', 'planner', 'plan_markers']
+    # Nothing that is done before somebody stops it: the hand would let go.
+    assert OnExit.FINISH not in {spec.on_exit for spec in specs.values()}
+    assert specs['planner'].on_exit is OnExit.FAIL
+    assert specs['plan_markers'].on_exit is OnExit.REPORT
+    for name in ('planner', 'trajectory'):
+        assert ('/camera/color/image_raw', '/other/image_raw') in specs[name].remappings
+
+
+def test_a_simulated_planner_has_the_scene_of_an_episode_and_a_picture_of_its_end(model, tmp_path):
+    context = RunContext(77, tmp_path / 'run')
+    texts = parse_assignments(
+        [f'model:={model}', 'seed:=1', 'quality:=fast', 'task:=reach', 'record:=true']
+    )
+    specs = {spec.name: spec for spec in PLAN.nodes(PLAN.values(texts), context)}
+    assert list(specs) == ['recorder', 'cell', 'camera', 'trajectory', 'planner', 'plan_markers']
+    episode = tmp_path / 'run' / 'episode' / 'episode.json'
+    assert specs['cell'].parameters['episode_file'] == str(episode)
+    assert load_episode(episode).task == 'reach'
+    assert episode.with_name('goal.png').exists()
+    (task,) = (argument for argument in PLAN.arguments if argument.name == 'task')
+    assert task.choices == TASKS
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,30 @@
 """A plan as markers for RViz."""
 
 import re
+import time
 
 import numpy as np
 import pytest
+import rclpy
+from dexwm_msgs.msg import Plan
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from std_msgs.msg import Header
-from visualization_msgs.msg import Marker
+from trajectory_msgs.msg import JointTrajectoryPoint
+from visualization_msgs.msg import Marker, MarkerArray
 
-from dexwm.robot.joints import HOME
+from dexwm.robot.joints import HOME, JOINTS
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.description import robot_description
+from dexwm_planner.graph.domain import DomainLease
 from dexwm_planner.planner.plan_markers import DescriptionError, plan_markers, read_visuals
+from dexwm_planner.planner.plan_markers_node import (
+    PLAN_TOPIC,
+    TOPIC,
+    WAITING_TOPIC,
+    PlanMarkersNode,
+)
 
 
 @pytest.fixture(scope='module')
@@ -89,3 +103,74 @@ def test_keypoints_and_path_are_the_hand_s(description, robot):
         assert (spheres.ns, line.ns, len(line.points)) == ('keypoints', 'path', length)
     alone = plan_markers(robot, read_visuals(description), unknown, waypoints[:1], Header())
     assert [marker.ns for marker in alone.markers].count('path') == 0
+
+
+class Shown:
+    """The node, beside one that publishes plans and keeps what is shown last."""
+
+    def __init__(self, domain_id):
+        self.context = rclpy.Context()
+        self.context.init(domain_id=domain_id)
+        self.shows = PlanMarkersNode(context=self.context)
+        self.says = Node('says', context=self.context)
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self.publishers = {
+            topic: self.says.create_publisher(Plan, topic, latched)
+            for topic in (PLAN_TOPIC, WAITING_TOPIC)
+        }
+        self.markers = None
+        self.says.create_subscription(MarkerArray, TOPIC, self.keep, latched)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.shows)
+        self.executor.add_node(self.says)
+
+    def keep(self, message):
+        self.markers = message.markers
+
+    def after(self, topic, waypoints):
+        """Has a plan published; positions (n, 3) of the palms of the ghosts shown then, m."""
+        plan = Plan(joint_names=list(JOINTS))
+        plan.waypoints = [JointTrajectoryPoint(positions=q.tolist()) for q in waypoints]
+        self.markers = None
+        self.publishers[topic].publish(plan)
+        deadline = time.monotonic() + 30.0
+        while self.markers is None:
+            assert time.monotonic() < deadline, 'nothing was shown'
+            self.executor.spin_once(timeout_sec=0.1)
+        ghosts = [m for m in self.markers if m.ns == 'ghost' and m.mesh_resource == self.palm]
+        return np.array([transform(ghost.pose)[:3, 3] for ghost in ghosts])
+
+    def close(self):
+        for node in (self.shows, self.says):
+            node.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture
+def shown(description):
+    with DomainLease() as lease:
+        shown = Shown(lease.domain_id)
+        (shown.palm,) = (v.mesh for v in read_visuals(description) if v.link == 'palm_link')
+        yield shown
+        shown.close()
+
+
+def test_the_plan_that_waits_for_a_person_is_shown_and_else_the_last_one(
+    shown, description, robot
+):
+    (palm,) = (visual for visual in read_visuals(description) if visual.link == 'palm_link')
+
+    def positions(waypoints):
+        poses = [robot.frame_pose(q, 'palm_link') @ palm.T_link_from_mesh for q in waypoints]
+        return [pose[:3, 3] for pose in poses]
+
+    planned = HOME + np.array([[0.1], [0.2], [0.3]]) * np.eye(23)[0]
+    np.testing.assert_allclose(shown.after(PLAN_TOPIC, planned), positions(planned), atol=1e-9)
+    # Of three waypoints one is to be executed.
+    waiting = planned[:1]
+    np.testing.assert_allclose(shown.after(WAITING_TOPIC, waiting), positions(waiting), atol=1e-9)
+    # Another plan is made; what a person is asked about stays.
+    again = planned[1:]
+    np.testing.assert_allclose(shown.after(PLAN_TOPIC, again), positions(waiting), atol=1e-9)
+    np.testing.assert_allclose(shown.after(WAITING_TOPIC, []), positions(again), atol=1e-9)
+    assert shown.after(PLAN_TOPIC, []).size == 0

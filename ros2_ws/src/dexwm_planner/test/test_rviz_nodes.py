@@ -6,8 +6,8 @@ import pytest
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
-from dexwm_planner.graph.graph import GraphError
-from dexwm_planner.graph.graphs import CAMERA_NAMESPACE
+from dexwm_planner.graph.graph import GraphError, RunContext, parse_assignments
+from dexwm_planner.graph.graphs import CAMERA_NAMESPACE, PLAN
 from dexwm_planner.graph.node_process import node_command
 from dexwm_planner.graph.rviz_nodes import rviz_nodes
 from dexwm_planner.planner.plan_markers import BASE_FRAME, NAMESPACES
@@ -46,6 +46,18 @@ def test_rviz_is_started_with_our_configuration(installed, tmp_path):
     assert command[:2] == [str(installed), '-d']
     assert Path(command[2]).is_file() and command[3] == '--ros-args'
     assert ':='.join(REMAPPINGS[0]) in command
+
+
+def test_where_goals_are_waited_for_the_plan_is_shown_once(installed, tmp_path):
+    texts = parse_assignments(
+        ['arm:=franka_ros2', 'hand:=none', 'camera:=none', f'model:={tmp_path}']
+    )
+    (tmp_path / 'config.json').touch()
+    for rviz in ('false', 'true'):
+        values = PLAN.values(texts | {'rviz': rviz})
+        names = [spec.name for spec in PLAN.nodes(values, RunContext(77, tmp_path))]
+        assert names.count('plan_markers') == 1
+        assert ('rviz2' in names) is (rviz == 'true')
 
 
 def test_the_configuration_shows_what_the_nodes_publish(installed):

@@ -14,9 +14,12 @@ import rclpy
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
 from dexwm_msgs.action import ExecutePlan
+from dexwm_msgs.msg import MotionState, Plan
+from dexwm_msgs.srv import ConfirmPlan
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -511,6 +514,39 @@ def test_a_node_that_has_just_begun_waits_for_what_a_plan_needs():
             process.end()
             client.close()
     assert result.error_code == ExecutePlan.Result.SUCCESSFUL, result.error_string
+
+
+def test_the_plan_that_waits_for_a_person_is_told_until_he_answers():
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    plans, states = [], []
+    with DomainLease() as lease:
+        client = Client(lease.domain_id)
+        process = Process(lease.domain_id, **SETTINGS, confirm=True)
+        try:
+            node = client.node
+            node.create_subscription(Plan, '/trajectory/waiting_plan', plans.append, latched)
+            node.create_subscription(MotionState, '/trajectory/state', states.append, latched)
+            confirm = node.create_client(ConfirmPlan, '/trajectory/confirm')
+            client.until_ready()
+            client.until(lambda: plans, 'the first word')
+            assert not plans[-1].waypoints
+            for accept in (False, True):
+                names = list(reversed(JOINTS))
+                handle = client.send([turned(0.1)[::-1]], names=names)
+                client.until(lambda: states[-1].confirm_plan_id, 'the question')
+                client.until(lambda: plans[-1].waypoints, 'the plan')
+                assert list(plans[-1].joint_names) == names
+                assert list(plans[-1].waypoints[0].positions) == list(turned(0.1)[::-1])
+                np.testing.assert_allclose(plans[-1].observed_positions, HOME[::-1], atol=1e-6)
+                question = states[-1].confirm_plan_id
+                request = ConfirmPlan.Request(plan_id=question, accept=accept)
+                assert client.wait(confirm.call_async(request)).success
+                client.until(lambda: not plans[-1].waypoints, 'the end of the question')
+                done = GoalStatus.STATUS_SUCCEEDED if accept else GoalStatus.STATUS_ABORTED
+                assert client.result(handle).status == done
+        finally:
+            client.close()
+            process.end()
 
 
 def test_malformed_joint_states_are_survived(ready):

@@ -27,6 +27,7 @@ public:
     calls << (accept ? "accept " : "decline ") + plan_id;
   }
   void stop() override {calls << "stop";}
+  void resume() override {calls << "resume";}
   void recover() override {calls << "recover";}
 
   void be(

@@ -65,7 +65,9 @@ private:
   QStringList enabled()
   {
     QStringList names;
-    for (const char * name : {"browse", "capture", "plan", "execute", "stop", "recover"}) {
+    for (const char * name :
+      {"browse", "capture", "plan", "execute", "stop", "resume", "recover"})
+    {
       if (button(name)->isEnabled()) {
         names << name;
       }
@@ -115,7 +117,7 @@ private Q_SLOTS:
     QTest::newRow("planning") << int(PlannerState::kPlanning) << "planning" << all;
     QTest::newRow("executing") << int(PlannerState::kExecuting) << "executing" << all;
     QTest::newRow("stopped") << int(PlannerState::kStopped) << "stopped"
-                             << (all + QStringList{"recover"});
+                             << (all + QStringList{"resume", "recover"});
     QTest::newRow("recovering") << int(PlannerState::kRecovering) << "recovering" << all;
     QTest::newRow("gone") << int(PlannerState::kGone) << "planner is gone" << QStringList{"stop"};
   }
@@ -158,6 +160,17 @@ private Q_SLOTS:
     client->be(PlannerState::kGone);
     client->be(PlannerState::kNotReady);
     QCOMPARE(client->calls, (QStringList{"list", "list"}));
+  }
+
+  void afterAStopMotionsAreLetInAgainWithOrWithoutARecovery()
+  {
+    client->be(PlannerState::kStopped, "stopped by a person");
+    client->calls.clear();
+    Q_EMIT client->failed("an error of before");
+    press("resume");
+    QVERIFY(!find<QLabel>("error")->isVisible());
+    press("recover");
+    QCOMPARE(client->calls, (QStringList{"resume", "recover"}));
   }
 
   void withoutAGoalNothingIsPlanned()

@@ -78,6 +78,7 @@ int main(int argc, char ** argv)
               if (words[0] == "execute") {client.plan({words[2], words[1], true});}
               if (words[0] == "confirm") {client.confirm(words[1], words[2] == "yes");}
               if (words[0] == "stop") {client.stop();}
+              if (words[0] == "resume") {client.resume();}
               if (words[0] == "recover") {client.recover();}
             });
         }

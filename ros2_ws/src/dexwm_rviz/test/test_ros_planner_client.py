@@ -67,6 +67,9 @@ class Nodes(Node):
         self.camera = self.create_publisher(
             Image, '/camera/color/image_raw', qos_profile_sensor_data
         )
+        self.other_camera = self.create_publisher(
+            Image, '/other/image_raw', qos_profile_sensor_data
+        )
         self.plan = self.create_publisher(Plan, '~/plan', LATCHED)
         self.create_service(ListGoals, '~/list_goals', self.list)
         self.create_service(SetGoal, '~/set_goal', self.set)
@@ -99,7 +102,8 @@ class Nodes(Node):
         )
         self.diagnostics.publish(DiagnosticArray(status=[status]))
         self.state.publish(self.motion)
-        self.camera.publish(array_to_image(np.full((4, 6, 3), (255, 0, 16), np.uint8), 'rgb8'))
+        for camera, colour in ((self.camera, (255, 0, 16)), (self.other_camera, (0, 0, 255))):
+            camera.publish(array_to_image(np.full((4, 6, 3), colour, np.uint8), 'rgb8'))
 
     def list(self, _, response):
         picture = np.full((11, 19, 3), (0, 128, 255), np.uint8)
@@ -169,9 +173,9 @@ class World:
 class Probe:
     """The program and what it has said."""
 
-    def __init__(self, program, domain_id):
+    def __init__(self, program, domain_id, *arguments):
         self.process = subprocess.Popen(
-            [program],
+            [program, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -266,6 +270,27 @@ def test_goals_plans_and_faults_reach_the_panel_and_back(program, domain):
         assert probe.expect('finished resume') == 'finished resume done'
         assert nodes.calls[-2:] == ['recover', 'resume']
         probe.expect(f'status {READY}')
+        nodes.motion = MotionState(state=MotionState.STOPPED, reason='a stop')
+        probe.expect(f'status {STOPPED}')
+        probe.do('resume')
+        assert probe.expect('finished') == 'finished resume done'
+        assert nodes.calls[-2:] == ['resume', 'resume']
+        probe.expect(f'status {READY}')
+        assert probe.close() == 0
+    finally:
+        probe.process.kill()
+        world.close()
+
+
+def test_rviz_s_remappings_reach_the_panel_and_its_node_s_name_does_not(program, domain):
+    remappings = ('__node:=rviz2', '/camera/color/image_raw:=/other/image_raw')
+    arguments = [part for remapping in remappings for part in ('-r', remapping)]
+    world, probe = World(domain), Probe(program, domain, '--ros-args', *arguments)
+    try:
+        assert probe.expect('camera') == 'camera #0000ff'
+        probe.expect(f'status {READY}')
+        names = world.nodes.get_node_names()
+        assert 'rviz2' not in names and any(name.startswith('dexwm_panel_') for name in names)
         assert probe.close() == 0
     finally:
         probe.process.kill()

@@ -37,7 +37,7 @@ from dexwm_planner.graph.graph import (
     RunContext,
 )
 from dexwm_planner.graph.parameter_files import ParameterValue, read_parameter_file
-from dexwm_planner.graph.rviz_nodes import RVIZ, rviz_nodes
+from dexwm_planner.graph.rviz_nodes import PLAN_MARKERS, RVIZ, rviz_nodes
 
 PACKAGE = 'dexwm_planner'
 CAMERA_NAMESPACE = '/camera/color'
@@ -163,16 +163,7 @@ PICK_ARGUMENTS = (
     RECORD,
 )
 
-
-TASK_ARGUMENTS = (
-    *CELL_ARGUMENTS,
-    Argument(
-        'goal',
-        str,
-        AUTO,
-        'The goal: a picture, or keypoints of the hand in a YAML file; auto: the simulated cell '
-        'makes an episode of the task from the seed, with a picture of its end, and judges.',
-    ),
+PLANNER_ARGUMENTS = (
     Argument(
         'model', str, AUTO, "Folder of the world model; auto: this project's models/default."
     ),
@@ -185,6 +176,38 @@ TASK_ARGUMENTS = (
         'hybrid,samples=64.',
     ),
     Argument('device', str, 'cpu', 'Where the model computes, such as cpu or cuda.'),
+)
+
+PLAN_ARGUMENTS = (
+    *CELL_ARGUMENTS,
+    Argument(
+        'task',
+        str,
+        'grasp',
+        'Of which the simulated cell makes an episode from the seed: its scene and start, and, '
+        "as episode/goal.png in the run's directory, a picture of its end.",
+        choices=('reach', 'grasp', 'place', 'push'),
+    ),
+    *PLANNER_ARGUMENTS,
+    replace(
+        RECORD,
+        default=False,
+        description='Whether to record the run (MCAP, for ros2 bag, dexwm replay and dexwm '
+        'report): what is recorded grows until the run is stopped.',
+    ),
+    RVIZ,
+)
+
+TASK_ARGUMENTS = (
+    *CELL_ARGUMENTS,
+    Argument(
+        'goal',
+        str,
+        AUTO,
+        'The goal: a picture, or keypoints of the hand in a YAML file; auto: the simulated cell '
+        'makes an episode of the task from the seed, with a picture of its end, and judges.',
+    ),
+    *PLANNER_ARGUMENTS,
     Argument('plan_seed', int, 0, 'Seed of the planner.', minimum=0),
     Argument('execute', bool, True, 'Whether plans are executed; false: one plan is made.'),
     RECORD,
@@ -249,13 +272,9 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     """The cell, the planner, and who asks it for the goal; his end is the end of the run.
 
     Raises:
-        GraphError: As `cell_nodes`, and if there is no goal, no model, or no such preset.
+        GraphError: As `_planning_nodes`, and if there is no goal.
     """
-    try:
-        if values['preset'] is not None:
-            parse_preset(values['preset'])
-    except PresetError as error:
-        raise GraphError(f'preset:={values["preset"]}: {error}.') from error
+    _check_preset(values)
     episode_file = ''
     if values['goal'] is not None:
         goal = Path(values['goal']).expanduser().absolute()
@@ -266,6 +285,44 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
     else:
         episode_file = str(_make_episode(task, values, context.directory / 'episode'))
         goal = Path(episode_file).with_name('goal.png')
+    request: dict[str, ParameterValue] = {
+        'task': task,
+        'goal': str(goal),
+        'episode_file': episode_file,
+        'preset': values['preset'] or '',
+        'seed': values['plan_seed'],
+        'execute': values['execute'],
+        'output_dir': str(context.directory),
+        'record': values['record'],
+    }
+    remappings = _camera_remappings(values)
+    asker = NodeSpec('dexwm_sim', 'task', 'task', request, remappings, OnExit.FINISH)
+    return (*_planning_nodes(values, context, episode_file), _with_clock(asker, values))
+
+
+def _plan_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpec, ...]:
+    """The cell and the planner, which others give goals to; they run until they are stopped.
+
+    Raises:
+        GraphError: As `_planning_nodes`.
+    """
+    _check_preset(values)
+    episode_file = ''
+    if _is_simulated(values):
+        episode_file = str(_make_episode(values['task'], values, context.directory / 'episode'))
+    specs = _planning_nodes(values, context, episode_file)
+    # RViz may run on another machine.
+    return specs if values['rviz'] else (*specs, _with_clock(PLAN_MARKERS, values))
+
+
+def _planning_nodes(
+    values: Mapping[str, Any], context: RunContext, episode_file: str
+) -> tuple[NodeSpec, ...]:
+    """The cell, in the scene of an episode if there is one, and the planner.
+
+    Raises:
+        GraphError: As `cell_nodes`, and if there is no model or no RViz.
+    """
     specs = [
         replace(spec, parameters={**spec.parameters, 'episode_file': episode_file})
         if episode_file and spec.name == 'cell'
@@ -278,21 +335,10 @@ def _task_nodes(task: str, values: Mapping[str, Any], context: RunContext) -> tu
         'device': values['device'],
         'camera_calibration': _calibration(values),
     }
-    request: dict[str, ParameterValue] = {
-        'task': task,
-        'goal': str(goal),
-        'episode_file': episode_file,
-        'preset': values['preset'] or '',
-        'seed': values['plan_seed'],
-        'execute': values['execute'],
-        'output_dir': str(context.directory),
-        'record': values['record'],
-    }
     remappings = _camera_remappings(values)
     for spec in (
         *(rviz_nodes(remappings) if values['rviz'] else ()),
         NodeSpec(PACKAGE, 'planner', 'planner', planner, remappings),
-        NodeSpec('dexwm_sim', 'task', 'task', request, remappings, OnExit.FINISH),
     ):
         specs.append(_with_clock(spec, values))
     # First, so that it is stopped last.
@@ -361,6 +407,12 @@ PICK = Graph(
     PICK_ARGUMENTS,
     pick_nodes,
 )
+PLAN = Graph(
+    'plan',
+    'the cell and the planner: goals come from the panel or the action; runs until stopped',
+    PLAN_ARGUMENTS,
+    _plan_nodes,
+)
 REACH = _task_graph('reach', 'plans from a goal picture: the hand goes where the picture has it')
 GRASP = _task_graph('grasp', 'plans from a goal picture: the hand grasps what it holds there')
 PLACE = _task_graph('place', 'plans from a goal picture: the held object goes where it is there')
@@ -371,7 +423,7 @@ REPLAY = Graph(
     REPLAY_ARGUMENTS,
     _replay_nodes,
 )
-GRAPHS = {graph.name: graph for graph in (CELL, PICK, REACH, GRASP, PLACE, PUSH, REPLAY)}
+GRAPHS = {graph.name: graph for graph in (CELL, PICK, PLAN, REACH, GRASP, PLACE, PUSH, REPLAY)}
 
 
 def _make_episode(task: str, values: Mapping[str, Any], folder: Path) -> Path:
@@ -387,6 +439,14 @@ def _make_episode(task: str, values: Mapping[str, Any], folder: Path) -> Path:
         return save_episode(folder, maker.make(task, values['seed']))
     except EpisodeError as error:
         raise GraphError(f'seed:={values["seed"]}: {error}; try another seed.') from error
+
+
+def _check_preset(values: Mapping[str, Any]) -> None:
+    try:
+        if values['preset'] is not None:
+            parse_preset(values['preset'])
+    except PresetError as error:
+        raise GraphError(f'preset:={values["preset"]}: {error}.') from error
 
 
 def _model_folder(given: str | None) -> Path:

@@ -19,6 +19,8 @@ RVIZ = Argument(
     'Whether to show robot, camera and plan in RViz, with a panel to choose goals and plan.',
 )
 
+PLAN_MARKERS = NodeSpec('dexwm_planner', 'plan_markers', 'plan_markers', on_exit=OnExit.REPORT)
+
 _PACKAGE = 'dexwm_rviz'
 
 
@@ -41,7 +43,7 @@ def rviz_nodes(remappings: tuple[tuple[str, str], ...]) -> tuple[NodeSpec, ...]:
             ) from None
     config = Path(get_package_share_directory(_PACKAGE)) / 'config' / 'dexwm.rviz'
     return (
-        NodeSpec('dexwm_planner', 'plan_markers', 'plan_markers', on_exit=OnExit.REPORT),
+        PLAN_MARKERS,
         NodeSpec(
             'rviz2',
             'rviz2',

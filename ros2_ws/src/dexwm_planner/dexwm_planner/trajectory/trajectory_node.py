@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import rclpy
 from dexwm_msgs.action import ExecutePlan
-from dexwm_msgs.msg import MotionState
+from dexwm_msgs.msg import MotionState, Plan
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
@@ -83,7 +83,9 @@ class TrajectoryNode(Node):
     It is also where the decision is taken whether anything may move (`MotionGate`), for what is
     not sent here does not move: a node in between could only add a way to be late. Whatever
     closes the gate ramps the robot down; `~/stop`, `~/emergency_stop`, `~/resume`, `~/recover`
-    and `~/confirm` are a person's; `~/state` and `/diagnostics` tell the reason.
+    and `~/confirm` are a person's; `~/state` and `/diagnostics` tell the reason, and
+    `~/waiting_plan` has the plan that waits for a person, from where the robot is; without
+    waypoints where none waits.
 
     Raises:
         TrajectoryConfigError: where the parameters ask for what can never work.
@@ -144,6 +146,7 @@ class TrajectoryNode(Node):
         self._last: Execution | None = None
         self._last_report = ''
         self._told: tuple[int, str, bool, str] | None = None
+        self._asked = Plan()
         self._tick_gaps: deque[float] = deque(maxlen=1200)
         self._stop_thread = threading.Event()
         self._thread = threading.Thread(target=self._stream, name='stream', daemon=True)
@@ -200,6 +203,7 @@ class TrajectoryNode(Node):
 
     def _create_interfaces(self) -> None:
         self._state = self.create_publisher(MotionState, '~/state', _LATCHED)
+        self._waiting = self.create_publisher(Plan, '~/waiting_plan', _LATCHED)
         self._commanded = self.create_publisher(JointState, '~/commanded', _LATCHED)
         self._inputs = TrajectoryInputs(
             self,
@@ -338,6 +342,9 @@ class TrajectoryNode(Node):
             commanded = self._supervisor.commanded(now_ns)
             if not always and key == told:
                 return
+            # Before the state that asks about it.
+            if told is None or key[3] != told[3]:
+                self._waiting.publish(self._asked if key[3] else Plan())
             self._state.publish(state)
         if told is not None and told[0] != key[0]:
             self.get_logger().warning(in_words(state))
@@ -403,6 +410,13 @@ class TrajectoryNode(Node):
         self._check_age(goal.request)
         with self._lock:
             self._supervisor.check_ready(self._now_ns())
+            measured = dict(zip(JOINTS, self._supervisor.joint_states.positions, strict=True))
+            self._asked = Plan(
+                task=plan.task,
+                joint_names=plan.joint_names,
+                waypoints=plan.waypoints,
+                observed_positions=[float(measured[name]) for name in plan.joint_names],
+            )
             self._confirmation.ask(plan_id, plan.task, len(plan.waypoints), time.monotonic_ns())
         self.get_logger().info(f'the plan {plan_id} ({plan.task}) waits for ~/confirm')
         try:

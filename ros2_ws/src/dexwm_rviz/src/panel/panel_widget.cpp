@@ -203,6 +203,8 @@ QWidget * PanelWidget::makeStopButtons()
 {
   stop_ = button(
     tr("Stop"), "stop", tr("Bring the robot to rest, whoever moves it, and cancel the plan"));
+  resume_ = button(
+    tr("Resume"), "resume", tr("Let motions in again after a stop; nothing moves by it"));
   recover_ = button(
     tr("Recover"), "recover",
     tr("Clear the robot's errors and let motions in again; nothing moves by it"));
@@ -210,6 +212,11 @@ QWidget * PanelWidget::makeStopButtons()
     "QPushButton {background: #c9302c; color: white; font-weight: bold; border: none;"
     " border-radius: 3px; padding: 5px;} QPushButton:pressed {background: #96231f;}");
   connect(stop_, &QPushButton::clicked, this, [this] {client_.stop();});
+  connect(
+    resume_, &QPushButton::clicked, this, [this] {
+      complain({});
+      client_.resume();
+    });
   connect(
     recover_, &QPushButton::clicked, this, [this] {
       complain({});
@@ -219,6 +226,7 @@ QWidget * PanelWidget::makeStopButtons()
   auto * row = new QHBoxLayout(part);
   row->setContentsMargins(6, 6, 6, 6);
   row->addWidget(recover_, 1);
+  row->addWidget(resume_, 1);
   row->addWidget(stop_, 2);
   return part;
 }
@@ -366,7 +374,9 @@ void PanelWidget::updateButtons()
   }
   plan_->setEnabled(can_plan);
   execute_->setEnabled(can_plan);
-  recover_->setEnabled(state_ == PlannerState::kStopped);
+  for (QPushButton * each : {resume_, recover_}) {
+    each->setEnabled(state_ == PlannerState::kStopped);
+  }
   // Stop is always there: it may reach the robot where the planner is gone.
 }
 

@@ -1,4 +1,4 @@
-// The panel: choose a goal, look at it, plan, execute, stop, recover.
+// The panel: choose a goal, look at it, plan, execute, stop, resume, recover.
 #pragma once
 
 #include <QComboBox>
@@ -77,6 +77,7 @@ private:
   QPushButton * plan_;
   QPushButton * execute_;
   QPushButton * stop_;
+  QPushButton * resume_;
   QPushButton * recover_;
   QFrame * question_;
   QLabel * question_text_;

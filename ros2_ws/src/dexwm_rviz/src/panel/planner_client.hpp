@@ -15,7 +15,7 @@ enum class PlannerState
 {
   kGone,        // no planner answers
   kRecovering,  // the robot recovers
-  kStopped,     // nothing moves until somebody recovers
+  kStopped,     // nothing moves until somebody resumes or recovers
   kPlanning,    // a goal is planned for
   kExecuting,   // the robot moves, or asks for it
   kNotReady,    // inputs are missing
@@ -107,6 +107,8 @@ public Q_SLOTS:
   virtual void confirm(const QString & plan_id, bool accept) = 0;
   // Brings the robot to rest, whoever moves it, and cancels what is planned.
   virtual void stop() = 0;
+  // Lets motions in again after a stop. Nothing moves by it.
+  virtual void resume() = 0;
   // Clears the robot's errors and lets motions in again. Nothing moves by it.
   virtual void recover() = 0;
 

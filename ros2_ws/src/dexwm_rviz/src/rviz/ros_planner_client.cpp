@@ -50,10 +50,12 @@ RosPlannerClient::RosPlannerClient(const RosNames & names, QObject * parent)
 : PlannerClient(parent), names_(names)
 {
   const auto number = std::hash<const void *>()(this);
-  // Neither the arguments of the program nor its remappings: several panels have several nodes.
+  const std::string name = "dexwm_panel_" + std::to_string(number);
+  // The program's remappings hold here, too, but not its name for its node: several panels have
+  // several nodes. What a node is given itself comes first.
   node_ = std::make_shared<rclcpp::Node>(
-    "dexwm_panel_" + std::to_string(number),
-    rclcpp::NodeOptions().use_global_arguments(false).start_parameter_services(false));
+    name, rclcpp::NodeOptions().arguments({"--ros-args", "-r", "__node:=" + name})
+    .start_parameter_services(false));
   planner_ = rclcpp_action::create_client<PlanToGoal>(node_, names.planner + "/plan_to_goal");
   list_goals_ = makeClient<dexwm_msgs::srv::ListGoals>(names.planner + "/list_goals");
   set_goal_ = makeClient<dexwm_msgs::srv::SetGoal>(names.planner + "/set_goal");
@@ -197,13 +199,8 @@ void RosPlannerClient::stop()
   // First the robot, then what would move it again.
   if (stop_->service_is_ready()) {
     call<Trigger>(
-      stop_, std::make_shared<Trigger::Request>(), [this](const Trigger::Response & response) {
-        if (response.success) {
-          Q_EMIT finished(text(response.message));
-        } else {
-          Q_EMIT failed(text(response.message));
-        }
-      });
+      stop_, std::make_shared<Trigger::Request>(),
+      [this](const Trigger::Response & response) {report(response);});
   } else {
     Q_EMIT failed(
       tr("%1 does not answer: use the robot's stop button").arg(text(names_.trajectory)));
@@ -213,22 +210,22 @@ void RosPlannerClient::stop()
   }
 }
 
+void RosPlannerClient::resume()
+{
+  call<Trigger>(
+    resume_, std::make_shared<Trigger::Request>(),
+    [this](const Trigger::Response & response) {report(response);});
+}
+
 void RosPlannerClient::recover()
 {
   call<Trigger>(
     recover_, std::make_shared<Trigger::Request>(), [this](const Trigger::Response & response) {
-      if (!response.success) {
-        Q_EMIT failed(text(response.message));
-        return;
+      if (response.success) {
+        resume();
+      } else {
+        report(response);
       }
-      call<Trigger>(
-        resume_, std::make_shared<Trigger::Request>(), [this](const Trigger::Response & resumed) {
-          if (resumed.success) {
-            Q_EMIT finished(text(resumed.message));
-          } else {
-            Q_EMIT failed(text(resumed.message));
-          }
-        });
     });
 }
 
@@ -269,6 +266,15 @@ void RosPlannerClient::hear(
       topic, qos, [callback](const std::shared_ptr<const Message> & message) {
         callback(*message);
       }));
+}
+
+void RosPlannerClient::report(const Trigger::Response & response)
+{
+  if (response.success) {
+    Q_EMIT finished(text(response.message));
+  } else {
+    Q_EMIT failed(text(response.message));
+  }
 }
 
 void RosPlannerClient::spin()

@@ -52,6 +52,7 @@ public:
   void plan(const PlanRequest & request) override;
   void confirm(const QString & plan_id, bool accept) override;
   void stop() override;
+  void resume() override;
   void recover() override;
 
 private:
@@ -72,6 +73,7 @@ private:
   void hear(
     const std::string & topic, const rclcpp::QoS & qos,
     std::function<void(const Message &)> callback);
+  void report(const Trigger::Response & response);
   void spin();
   void look();
   void publishStatus();
@@ -95,8 +97,8 @@ private:
   Client<dexwm_msgs::srv::CaptureGoal> capture_goal_;
   Client<dexwm_msgs::srv::ConfirmPlan> confirm_;
   Client<Trigger> stop_;
-  Client<Trigger> recover_;
   Client<Trigger> resume_;
+  Client<Trigger> recover_;
 
   // Guards what both threads touch.
   mutable std::mutex mutex_;
