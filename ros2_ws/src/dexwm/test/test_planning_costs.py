@@ -9,6 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from dexwm.planning.cost import Candidates, WeightedCost
+from dexwm.planning.costs.hand_at_object import HandAtObject
 from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
 from dexwm.planning.costs.latent_distance import LatentDistance
@@ -75,6 +76,24 @@ def test_objects_are_expected_as_far_away_as_their_maps_say(candidates, at):
         return float(told)
 
     torch.testing.assert_close(ObjectDistance(read, away, at)(candidates), each(candidates, one))
+
+
+@pytest.mark.parametrize('at', ['first', 'last'])
+def test_the_hand_is_as_far_from_an_object_s_place_as_its_tips_are_on_average(candidates, at):
+    def project(points):
+        """Twelve keypoints: x and y of the last of 21, in millimetres."""
+        return 1000 * points[..., -12:, :2]
+
+    place = torch.tensor([120.0, -40.0])
+    step = 0 if at == 'first' else T - 1
+
+    def one(n):
+        tips = 1000 * candidates.keypoints_base[n, step, -5:, :2].numpy().mean(axis=0)
+        return np.linalg.norm(tips - place.numpy())
+
+    torch.testing.assert_close(
+        HandAtObject(project, place, at)(candidates), each(candidates, one).float()
+    )
 
 
 @pytest.mark.parametrize('at', ['last', 'every'])

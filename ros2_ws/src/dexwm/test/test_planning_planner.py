@@ -177,6 +177,17 @@ def test_a_push_is_the_sweep_that_the_model_likes_best(seeing, model):
     assert heights[1] == pytest.approx(heights[0] + 0.1, abs=0.002)
 
 
+def test_a_push_can_be_aimed_without_the_model_s_predictions(seeing, model):
+    weights = dataclasses.replace(PUSHING, object_pixels=0, hand_at_object=1)
+    p = planner(seeing, model, sweeps=40, weights=weights, **SWEEP)
+    plan = p.plan(observation(), picture_goal(), task='push', seed=0)
+    assert plan.predicted_latents is None
+    assert set(plan.terms) == {'keypoint_distance', 'hand_at_object'}
+    few = planner(seeing, model, sweeps=1, weights=weights, **SWEEP)
+    one = few.plan(observation(), picture_goal(), task='push', seed=0)
+    assert plan.terms['hand_at_object'] < one.terms['hand_at_object']
+
+
 def test_a_push_needs_an_object_that_is_seen(seeing, deep, model):
     p = planner(deep, model, weights=PUSHING, **SWEEP)
     with pytest.raises(PlanningError, match=r'the preset test pushes .* sees no object clearly'):
@@ -413,7 +424,7 @@ def test_presets_have_names_and_the_papers_numbers():
         ({'start': 'home'}, 'start must be one of current, dummy, keypoints'),
         ({'elites': 65}, 'elites must be from 2 to the 64 samples, got 65'),
         ({'start': 'sweep'}, "start 'sweep' needs a horizon of at least 3"),
-        ({'start': 'sweep', 'horizon': 3}, 'a weight of object_pixels, got 3 and 0.0'),
+        ({'start': 'sweep', 'horizon': 3}, 'a weight of object_pixels or hand_at_object, got 3 and 0.0'),
         ({'substeps': 0}, 'substeps must be at least 1, got 0'),
         ({'executed': 2}, '2 waypoints cannot be executed of a plan of 1'),
     ],

@@ -57,7 +57,7 @@ def target_of(model, posture):
     points = torch.full((21, 3), torch.nan)
     rows = list(RIGHT_HEATMAP_KEYPOINTS)
     points[rows] = torch.from_numpy(model.keypoints(posture)[rows]).float()
-    return Target(None, None, None, points, None, 'digest')
+    return Target(None, None, None, points, None, None, 'digest')
 
 
 def generator(seed):

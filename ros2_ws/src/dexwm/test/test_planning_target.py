@@ -68,6 +68,8 @@ def test_objects_count_that_are_seen_clearly(kinematics):
         """The egg is hidden now, and shown in the goal picture."""
         both = maps.expand(2, -1, -1, -1).clone()
         both[0, 2, 6, 1:9] = 9.0
+        # Now the ball is one cell further left; it alone moves.
+        both[1, 0] = maps[0].roll(-1, dims=-1)
         shown.append(latents.shape)
         return both.flatten(-2).softmax(dim=-1).unflatten(-1, (8, 12))
 
@@ -82,7 +84,9 @@ def test_objects_count_that_are_seen_clearly(kinematics):
     expected = torch.tensor([[8.5, 6.5], [9.5, 10.5]])
     torch.testing.assert_close(target.objects[:2], expected, atol=0.1, rtol=0)
     assert target.objects[2].isnan().all()
+    torch.testing.assert_close(target.moving, target.objects[0])
     maps[:2] = 0.0
-    assert make_target(picture_goal(2), model, actions, image, step, latents).objects is None
+    target = make_target(picture_goal(2), model, actions, image, step, latents)
+    assert target.objects is None and target.moving is None
     without = deep_model()
     assert make_target(picture_goal(2), without, actions, image, step, latents).objects is None

@@ -17,6 +17,7 @@ from dexwm.geometry.preprocess import ResizeAndCrop
 from dexwm.model.world_model import WorldModel
 from dexwm.planning.candidate_cost import CandidateCost
 from dexwm.planning.cost import CostTerm, WeightedCost
+from dexwm.planning.costs.hand_at_object import HandAtObject
 from dexwm.planning.costs.joint_limit import JointLimit
 from dexwm.planning.costs.keep_out import KeepOut
 from dexwm.planning.costs.keypoint_distance import KeypointDistance
@@ -244,7 +245,7 @@ class Planner:
             and horizon == self.preset.horizon
             and target.objects is not None
         ):
-            pushed = WeightedCost([*self._objects(target), *self._kept_out()])
+            pushed = WeightedCost([*self._objects(target, actions), *self._kept_out()])
             chunk = chunk_size(self.model, substeps, self.device)
             pushes = CandidateCost(actions, rollout, pushed, chunk, stop, times, substeps)
         generator = torch.Generator(self.device)
@@ -333,7 +334,7 @@ class Planner:
         elif target.pixels is not None:
             project = ProjectedPixels(lambda k: actions.project(k)[0], target.pixels, at)
             terms.append((weights.projected_pixels, project))
-        terms += self._objects(target)
+        terms += self._objects(target, actions)
         if not any(weight for weight, _ in terms):
             raise PlanningError(
                 f'the goal tells nothing that the cost of the preset {self.preset.name} looks at '
@@ -347,15 +348,20 @@ class Planner:
         terms += self._kept_out()
         return WeightedCost([(weight, term) for weight, term in terms if weight])
 
-    def _objects(self, target: Target) -> list[tuple[float, CostTerm]]:
-        """The term of objects, where the goal tells something about them."""
-        weight = self.preset.weights.object_pixels
-        if target.objects is None or not weight:
-            return []
-        away = cell_distances(
-            target.objects, self.model.encoder.image_size, self.model.config.heatmap_stride
-        )
-        return [(weight, ObjectDistance(self.model.object_maps, away, self.preset.objects_at))]
+    def _objects(self, target: Target, actions: JointActions) -> list[tuple[float, CostTerm]]:
+        """The terms of objects, where the goal tells something about them."""
+        weights, at = self.preset.weights, self.preset.objects_at
+        terms: list[tuple[float, CostTerm]] = []
+        if target.objects is not None and weights.object_pixels:
+            away = cell_distances(
+                target.objects, self.model.encoder.image_size, self.model.config.heatmap_stride
+            )
+            objects = ObjectDistance(self.model.object_maps, away, at)
+            terms.append((weights.object_pixels, objects))
+        if target.moving is not None and weights.hand_at_object:
+            hand = HandAtObject(lambda k: actions.project(k)[0], target.moving, at)
+            terms.append((weights.hand_at_object, hand))
+        return terms
 
     def _kept_out(self) -> list[tuple[float, CostTerm]]:
         """The term of boxes, where there are any."""

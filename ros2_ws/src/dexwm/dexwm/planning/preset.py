@@ -49,6 +49,8 @@ class CostWeights:
         joint_limit: joints near their limits.
         object_pixels: objects that the model sees in its prediction, in the picture, a pixel;
             for a model that reads them.
+        hand_at_object: fingertips, by forward kinematics, from where the goal has the object that
+            moves, in the picture, a pixel; likewise.
         step_size: steps, in squares of the first sigma.
         keep_out: keypoints inside boxes that the hand must not touch, a metre.
     """
@@ -61,6 +63,7 @@ class CostWeights:
     orientation: float = 0.0
     joint_limit: float = 0.0
     object_pixels: float = 0.0
+    hand_at_object: float = 0.0
     step_size: float = 0.0
     keep_out: float = 10.0
 
@@ -168,10 +171,11 @@ class Preset:
             raise PresetError(
                 f'elites must be from 2 to the {self.samples} samples, got {self.elites}'
             )
-        if self.start == 'sweep' and (self.horizon < 3 or not self.weights.object_pixels):
+        weighed = self.weights.object_pixels + self.weights.hand_at_object
+        if self.start == 'sweep' and (self.horizon < 3 or not weighed):
             raise PresetError(
                 "the start 'sweep' needs a horizon of at least 3 (sweep, up, away) and a weight "
-                f'of object_pixels, got {self.horizon} and {self.weights.object_pixels}'
+                f'of object_pixels or hand_at_object, got {self.horizon} and {weighed}'
             )
         if self.executed > self.horizon:
             raise PresetError(
@@ -203,6 +207,18 @@ _HYBRID = replace(
     start_sigma=0.15,
     weights=CostWeights(keypoint_distance=1.0, projected_pixels=0.003),
 )
+_PUSH = Preset(
+    'push',
+    horizon=4,
+    replans=5,
+    optimiser='none',
+    start='sweep',
+    weights=CostWeights(
+        latent=0.0, keypoint_pixels=0.0, keypoint_distance=1.0, object_pixels=0.01
+    ),
+    objects_at='first',
+    substeps=2,
+)
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
@@ -233,17 +249,11 @@ PRESETS: Mapping[str, Preset] = {
             name='keypoints-cem',
             weights=replace(_HYBRID.weights, latent=0.0, keypoint_pixels=0.0),
         ),
-        Preset(
-            'push',
-            horizon=4,
-            replans=5,
-            optimiser='none',
-            start='sweep',
-            weights=CostWeights(
-                latent=0.0, keypoint_pixels=0.0, keypoint_distance=1.0, object_pixels=0.01
-            ),
-            objects_at='first',
-            substeps=2,
+        _PUSH,
+        replace(
+            _PUSH,
+            name='push-aim',
+            weights=replace(_PUSH.weights, object_pixels=0.0, hand_at_object=0.01),
         ),
         Preset(
             'keypoints',

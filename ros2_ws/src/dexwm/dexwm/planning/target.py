@@ -37,6 +37,8 @@ class Target:
         points_base: (21, 3) of the hand, metres, NaN where unknown; None where all are.
         objects: (K, 2) centres of objects in the input picture, NaN where not known; None where
             all are, or the model reads none.
+        moving: (2,) the centre in the goal of that object, of these, which is furthest from where
+            it is now; None where there is none.
         digest: of the goal, SHA-256, hexadecimal.
     """
 
@@ -45,6 +47,7 @@ class Target:
     pixels: Tensor | None
     points_base: Tensor | None
     objects: Tensor | None
+    moving: Tensor | None
     digest: str
 
 
@@ -81,7 +84,8 @@ def make_target(
     if seen is not None:
         points = torch.full((len(KEYPOINTS), 3), torch.nan, device=wanted.device)
         points[_SEEN] = seen - _misread(seen, latents, model, actions)
-    return Target(wanted, None, pixels, points, _objects(wanted, latents, model), goal.digest)
+    objects, moving = _objects(wanted, latents, model)
+    return Target(wanted, None, pixels, points, objects, moving, goal.digest)
 
 
 def _read(
@@ -121,7 +125,9 @@ def _misread(goal: Tensor, latents: Tensor, model: WorldModel, actions: JointAct
     return torch.where(inside, torch.exp(-way / _ALIKE_WITHIN) * (seen - truth[_SEEN]), 0.0)
 
 
-def _objects(goal: Tensor, observed: Tensor, model: WorldModel) -> Tensor | None:
+def _objects(
+    goal: Tensor, observed: Tensor, model: WorldModel
+) -> tuple[Tensor | None, Tensor | None]:
     """Where objects are in the goal picture.
 
     The head has a map for each kind of object. That of one that is not there is spread out, and so
@@ -133,16 +139,20 @@ def _objects(goal: Tensor, observed: Tensor, model: WorldModel) -> Tensor | None
         model: which reads them.
 
     Returns:
-        Centres (K, 2), NaN for objects that are not seen clearly in the mean of both pictures;
-        None where all are.
+        Centres (K, 2), NaN for objects that are not seen clearly in the mean of both pictures,
+        and that (2,) of the one which moves furthest; both None where none is seen.
     """
     if model.object_head is None:
-        return None
+        return None, None
     maps = model.object_maps(torch.stack([goal, observed]))
     spread = -(maps * maps.clamp(min=1e-12).log()).sum(dim=(-2, -1))
     clear = spread.mean(dim=0) < _CLEAR
-    centres = soft_argmax(maps[0].log(), model.config.heatmap_stride)
-    return _if_known(torch.where(clear[:, None], centres, torch.nan))
+    if not clear.any():
+        return None, None
+    centres = soft_argmax(maps.log(), model.config.heatmap_stride)
+    way = (centres[0] - centres[1]).norm(dim=-1)
+    furthest = torch.where(clear, way, -1.0).argmax()
+    return torch.where(clear[:, None], centres[0], torch.nan), centres[0, furthest]
 
 
 def _of_keypoints(
@@ -170,7 +180,7 @@ def _of_keypoints(
         pasted, covered = _paste(goal.object_crop, image)
         latents = _encode(model, preprocess.apply(pasted), actions)
         tokens = _covered_tokens(preprocess.apply(covered), model).to(device)
-    return Target(latents, tokens, pixels, points, None, goal.digest)
+    return Target(latents, tokens, pixels, points, None, None, goal.digest)
 
 
 def _if_known(points: Tensor) -> Tensor | None:
