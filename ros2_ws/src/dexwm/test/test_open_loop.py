@@ -10,7 +10,7 @@ from dexwm.data.recording import RecordingDataset
 from dexwm.data.selection import some_episodes
 from dexwm.evaluation.encoding import encode
 from dexwm.evaluation.errors import EvaluationError
-from dexwm.evaluation.forecast import ModelForecast, persistence
+from dexwm.evaluation.forecast import ModelForecast
 from dexwm.evaluation.frames import EncodedFrames
 from dexwm.evaluation.open_loop import OpenLoopConfig, draw_windows, evaluate_models
 from dexwm.evaluation.probe import ProbeTraining
@@ -170,7 +170,6 @@ def test_forecast_starts(held_out, encoder):
         window = observed[:, None].expand(-1, 9, -1, -1)
         assert torch.allclose(repeat[:, 0], model.predict_window(window, told)[:, -1], atol=1e-5)
     assert single.shape == (2, 20, encoder.tokens, encoder.dim)
-    assert torch.equal(persistence(observed, batch)[:, 7], observed)
     with pytest.raises(EvaluationError, match='single, repeat'):
         ModelForecast(model, 'thrice')
 

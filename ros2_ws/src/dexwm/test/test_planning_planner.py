@@ -424,7 +424,10 @@ def test_presets_have_names_and_the_papers_numbers():
         ({'start': 'home'}, 'start must be one of current, dummy, keypoints'),
         ({'elites': 65}, 'elites must be from 2 to the 64 samples, got 65'),
         ({'start': 'sweep'}, "start 'sweep' needs a horizon of at least 3"),
-        ({'start': 'sweep', 'horizon': 3}, 'a weight of object_pixels or hand_at_object, got 3 and 0.0'),
+        (
+            {'start': 'sweep', 'horizon': 3},
+            'a weight of object_pixels or hand_at_object, got 3 and 0.0',
+        ),
         ({'substeps': 0}, 'substeps must be at least 1, got 0'),
         ({'executed': 2}, '2 waypoints cannot be executed of a plan of 1'),
     ],

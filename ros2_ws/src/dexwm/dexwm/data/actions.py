@@ -32,7 +32,8 @@ class ActionOptions:
         pixels: also where the pictures show the keypoints before and after the step, which a
             predictor with hand maps wants. The paper's models do without.
         subset: which rows of the action are told. 'full': all 44; 'nwm': the camera's only;
-            'peva': wrists and camera (ablations of the paper's section 4.2).
+            'peva': wrists and camera (ablations of the paper's section 4.4; its PEVA* is told the
+            upper body as well, of which most data say nothing).
         euler: how the camera's angles are subtracted. 'wrapped': to [-pi, pi); 'reference':
             modulo 2 pi as in the published code, where a small negative turn becomes almost 2 pi.
         camera_frame: where the camera's motion is expressed. 'first_camera': in the window's

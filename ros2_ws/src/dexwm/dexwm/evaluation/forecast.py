@@ -1,8 +1,8 @@
-"""What is compared: models that predict, and persistence, which says that nothing changes."""
+"""Rollouts of the windows of an evaluation."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,27 +18,6 @@ Start = Literal['single', 'repeat']
 """How the observed frame is given to a model."""
 
 STARTS: tuple[Start, ...] = get_args(Start)
-
-
-class Forecast(Protocol):
-    """Predicts the later frames of windows from the first and the actions."""
-
-    def __call__(self, observed: Tensor, batch: Batch) -> Tensor:
-        """Predicts latents.
-
-        Args:
-            observed: (B, P, D) latents of the first frames.
-            batch: The windows, for their actions.
-
-        Returns:
-            (B, T, P, D) latents of the T later frames.
-        """
-        ...
-
-
-def persistence(observed: Tensor, batch: Batch) -> Tensor:
-    """Repeats the observed frame's latent; see :class:`Forecast`."""
-    return observed[:, None].expand(-1, batch.action_rows.shape[1], -1, -1)
 
 
 class ModelForecast:
@@ -62,7 +41,15 @@ class ModelForecast:
 
     @torch.no_grad()
     def __call__(self, observed: Tensor, batch: Batch) -> Tensor:
-        """Predicts latents; see :class:`Forecast`."""
+        """Predicts latents.
+
+        Args:
+            observed: (B, P, D) latents of the first frames.
+            batch: The windows, for their actions.
+
+        Returns:
+            (B, T, P, D) latents of the T later frames.
+        """
         options = self._model.config.action
         repeats = self._model.config.predictor.context if self._start == 'repeat' else 1
         rows = batch.action_rows.cpu().numpy()

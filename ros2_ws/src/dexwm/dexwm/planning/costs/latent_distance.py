@@ -12,7 +12,9 @@ from dexwm.planning.preset import CostAt
 
 @dataclass(frozen=True)
 class LatentDistance:
-    """Mean squared difference over tokens and channels (the paper's C_state, section 3.4).
+    """Mean squared difference over tokens and channels.
+
+    It stands for the paper's C_state (section 3.4), an L2 distance.
 
     Attributes:
         goal: (P, D).
