@@ -63,7 +63,7 @@ ARG UID=1001
 ARG GID=1001
 RUN groupadd --gid "${GID}" dexwm \
     && useradd --uid "${UID}" --gid "${GID}" --groups dialout,video --create-home dexwm \
-    && install --directory --owner dexwm --group dexwm /runs
+    && install --directory --owner dexwm --group dexwm /runs /home/dexwm/.local/share/dexwm/goals
 COPY --from=franka /opt/franka/install /opt/franka/install
 # At the path of the build, for the workspace is linked.
 COPY --from=build /opt/dexwm /opt/dexwm

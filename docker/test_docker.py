@@ -20,6 +20,7 @@ from sensor_msgs.msg import JointState
 
 from dexwm_planner.graph.domain import DomainLease
 from dexwm_planner.graph.graphs import GRASP
+from dexwm_planner.planner.goal_library import DEFAULT_FOLDER
 from dexwm_planner.trajectory import franka_ros2_arm
 
 ROOT = Path(__file__).parent.parent
@@ -143,7 +144,14 @@ def test_compose_services_have_the_flags_that_they_need(compose):
     targets = {
         volume.rsplit(':', 2 if volume.endswith(':ro') else 1)[1] for volume in planner['volumes']
     }
-    assert {'/opt/dexwm/models', '/runs', '/goals', '/calibration'} <= targets
+    library = str(DEFAULT_FOLDER).replace('~', '/home/dexwm')
+    assert {'/opt/dexwm/models', '/runs', library, '/goals', '/calibration'} <= targets
+    # A new volume belongs to whom its folder in the image belongs to.
+    (run,) = (text for name, text in final_stage(DOCKER / 'planner.Dockerfile') if name == 'RUN')
+    made = run.partition('install --directory --owner dexwm ')[2].split()
+    assert {f'{name}:{folder}' for name in compose['volumes'] for folder in made} >= {
+        volume for volume in planner['volumes'] if volume.split(':')[0] in compose['volumes']
+    }
     (gpu,) = planner['deploy']['resources']['reservations']['devices']
     assert (gpu['driver'], gpu['capabilities']) == ('nvidia', ['gpu'])
 

@@ -170,10 +170,20 @@ def test_files_of_two_models_are_not_mixed(folder, tmp_path):
         load_checkpoint(folder, encoder=TinyEncoder())
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a CUDA device')
-def test_a_device_that_is_not_there_is_an_error(folder):
-    with pytest.raises(CheckpointError, match='no CUDA device'):
-        load_checkpoint(folder, 'cuda', TinyEncoder())
+@pytest.mark.parametrize(
+    ('devices', 'device', 'message'),
+    [
+        (0, 'cuda', 'no CUDA device here'),
+        (1, 'cuda:1', 'no cuda:1 here, the last CUDA device is cuda:0'),
+        (1, 'gpu', "'gpu' is no device"),
+        (1, '', "'' is no device"),
+    ],
+)
+def test_a_device_that_is_not_there_is_an_error(folder, monkeypatch, devices, device, message):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: devices)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder, device, TinyEncoder())
 
 
 def test_a_second_save_replaces_the_first_and_leaves_other_files(folder, model):

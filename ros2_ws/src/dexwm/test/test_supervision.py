@@ -331,3 +331,14 @@ def test_buffer_keeps_the_newest_and_checks_lengths():
     assert states.positions[1] == 2.0
     with pytest.raises(ValueError, match='2 joint names but 1 positions'):
         states.observe(['a', 'b'], [1.0], EPOCH, EPOCH)
+
+
+@pytest.mark.parametrize(('ahead', 'taken'), [(99, False), (101, True)])
+def test_a_joint_state_far_in_the_future_does_not_lock_out_later_ones(ahead, taken):
+    states = buffer()
+    states.observe(['a', 'b'], [1.0, 2.0], EPOCH + ahead * MS, EPOCH)
+    # The next comes with a stamp that is older, but right.
+    updated = states.observe(['a', 'b'], [1.1, 2.1], EPOCH, EPOCH)
+    assert updated == ([0, 1] if taken else [])
+    np.testing.assert_array_equal(states.positions, [1.1, 2.1] if taken else [1.0, 2.0])
+    assert states.problem(EPOCH) == ''

@@ -1,10 +1,10 @@
 """Starts a graph of nodes as processes, where the launch packages are not installed.
 
-Every run has a ROS domain of its own on the loopback interface, and a directory of its own with
-the nodes' logs, their parameters and run.json. The run ends when a node ends that must not, when
-the node that it is about has finished, or on Ctrl-C, SIGTERM or SIGHUP; then every node is
-stopped, the last one started first. A second Ctrl-C kills what is left. No process of a run
-outlives its runner.
+Every run has a ROS domain of its own on the loopback interface, unless it is given one, and a
+directory of its own with the nodes' logs, their parameters and run.json. The run ends when a node
+ends that must not, when the node that it is about has finished, or on Ctrl-C, SIGTERM or SIGHUP;
+then every node is stopped, the last one started first. A second Ctrl-C kills what is left. No
+process of a run outlives its runner.
 
 Exit status: that of the finishing node; otherwise 2: wrong arguments, 3: the graph could not be
 started, 4: a node ended that must not, 128 + n: stopped by signal n.
@@ -41,20 +41,29 @@ DOMAIN_ID = Argument(
     int,
     AUTO,
     'ROS_DOMAIN_ID of the run; auto takes one that nobody uses. Name the one of nodes that are '
-    "started elsewhere, such as franka_ros2's.",
+    "started elsewhere, such as franka_ros2's; on another machine with "
+    'ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET in the environment.',
     minimum=0,
     maximum=232,
 )
 
 
-def run_environment(domain_id: int) -> dict[str, str]:
-    """Environment of a run's nodes: this one, but in their domain and on this machine only."""
+def run_environment(domain_id: int, alone: bool = True) -> dict[str, str]:
+    """Environment of a run's nodes: this one, but in their domain.
+
+    Args:
+        domain_id: ROS_DOMAIN_ID of the nodes.
+        alone: Whether they see this machine only: a domain that is free here may be in use on
+            another. Otherwise they see what this environment says, and this machine only if it
+            says nothing.
+    """
     environment = dict(os.environ)
-    environment.pop('ROS_LOCALHOST_ONLY', None)  # Would override the two below.
+    if alone:
+        environment.pop('ROS_LOCALHOST_ONLY', None)  # Would override the two below.
+        environment.update(ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST', ROS_STATIC_PEERS='')
+    environment.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     environment.update(
         ROS_DOMAIN_ID=str(domain_id),
-        ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST',
-        ROS_STATIC_PEERS='',
         RCUTILS_CONSOLE_OUTPUT_FORMAT=LOG_FORMAT,
         RCUTILS_COLORIZED_OUTPUT='0',
         PYTHONUNBUFFERED='1',
@@ -63,7 +72,7 @@ def run_environment(domain_id: int) -> dict[str, str]:
 
 
 def run_graph(graph: Graph, texts: Mapping[str, str], terminal: Terminal) -> int:
-    """Runs a graph in its own domain and directory.
+    """Runs a graph in the domain that is named, or one of its own, and in its own directory.
 
     Args:
         graph: What to run.
@@ -85,12 +94,13 @@ def run_graph(graph: Graph, texts: Mapping[str, str], terminal: Terminal) -> int
     except ArgumentError as error:
         raise ArgumentError(f'{error}\n\n{DOMAIN_ID}') from error
     with contextlib.ExitStack() as stack:
+        alone = domain is None
         if domain is None:
             domain = stack.enter_context(DomainLease()).domain_id
         prepared = prepare_run(graph, values, int(domain))
         directory = prepared.directory
         terminal.say('run', f'{graph.name} with ROS_DOMAIN_ID={domain}, logs in {directory}')
-        run = Run(directory, run_environment(int(domain)), terminal)
+        run = Run(directory, run_environment(int(domain), alone), terminal)
         try:
             run.run(prepared.specs)
         except ExecutableNotFoundError as error:

@@ -23,7 +23,7 @@ from dexwm.model.checkpoint import save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
 from dexwm.model.world_model import WorldModel, WorldModelConfig
 from dexwm.robot.joints import HOME, JOINTS
-from dexwm_planner.camera.image_conversion import array_to_image
+from dexwm_franka_bringup.image_conversion import array_to_image
 from dexwm_planner.planner.planner_node import PlannerNode
 
 TIMEOUT = 60.0

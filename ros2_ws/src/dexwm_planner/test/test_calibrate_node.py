@@ -25,8 +25,8 @@ from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.camera_calibration import load_camera_calibration
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
+from dexwm_franka_bringup.image_conversion import array_to_image, image_to_array
 from dexwm_planner.camera.calibrate_node import CalibrateNode
-from dexwm_planner.camera.image_conversion import array_to_image, image_to_array
 from dexwm_planner.camera.overlay_node import OverlayNode, keypoint_pixels
 from dexwm_planner.graph.domain import DomainLease
 from dexwm_planner.planner.plan_overlay import PREDICTED_COLOUR

@@ -21,9 +21,9 @@ from rclpy.qos import QoSReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
 from dexwm.geometry.camera import CameraIntrinsics
+from dexwm_franka_bringup.image_conversion import image_to_array
 from dexwm_planner.camera.camera_grabber import GrabberStatus
 from dexwm_planner.camera.camera_node import CameraNode, judge
-from dexwm_planner.camera.image_conversion import image_to_array
 from dexwm_planner.camera.sources.source import CameraConfigError
 from dexwm_planner.graph.domain import DomainLease
 

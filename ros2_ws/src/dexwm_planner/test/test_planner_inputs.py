@@ -19,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from dexwm.calibration.lens import Lens
 from dexwm.geometry.camera import CameraIntrinsics
 from dexwm.robot.joints import HOME, JOINTS
-from dexwm_planner.camera.image_conversion import array_to_image
+from dexwm_franka_bringup.image_conversion import array_to_image
 from dexwm_planner.graph.domain import DomainLease
 from dexwm_planner.planner import planner_inputs
 from dexwm_planner.planner.planner_inputs import PlannerInputs, StaleInputError

@@ -10,6 +10,7 @@ from contextlib import closing
 import cv2
 import numpy as np
 import pytest
+import torch
 from action_msgs.msg import GoalStatus
 from dexwm_msgs.action import ExecutePlan, PlanToGoal
 from dexwm_msgs.srv import CaptureGoal, ListGoals, SetGoal
@@ -21,9 +22,9 @@ from sensor_msgs.msg import Image
 from dexwm.planning.goal import KeypointGoal
 from dexwm.planning.mpc import REPLACEMENTS
 from dexwm.robot.joints import JOINTS
-from dexwm_planner.camera.image_conversion import image_to_array
+from dexwm_franka_bringup.image_conversion import image_to_array
 from dexwm_planner.graph.domain import DomainLease
-from dexwm_planner.planner import ros_plant
+from dexwm_planner.planner import planner_node, ros_plant
 
 from .planner_scene import LATCHED, SIZE, TIMEOUT, Scene, picture, save_tiny_checkpoint
 
@@ -335,12 +336,22 @@ def test_the_goal_library_over_services(scene, tmp_path):
     assert result.plan.goal_digest == stored.goal.digest
 
 
-@pytest.mark.parametrize('model', ['', '/nowhere'])
-def test_without_a_model_the_node_ends_and_says_why(model, domain_id, tmp_path):
+@pytest.mark.parametrize(
+    ('model', 'device', 'reason'),
+    [
+        ('', 'cpu', 'the parameter model is empty'),
+        ('/nowhere', 'cpu', 'there is no model in /nowhere'),
+        ('/nowhere', 'gpu', "'gpu' is no device"),
+    ],
+)
+def test_without_model_or_device_the_node_ends_and_says_why(
+    model, device, reason, domain_id, tmp_path
+):
     ended = subprocess.run(
         [
             sys.executable, '-m', 'dexwm_planner.planner.planner_node',
-            '--ros-args', '-p', f'model:="{model}"', '-p', f'goals:={tmp_path}',
+            '--ros-args', '-p', f'model:="{model}"', '-p', f'device:={device}',
+            '-p', f'goals:={tmp_path}',
         ],
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
         capture_output=True,
@@ -349,7 +360,21 @@ def test_without_a_model_the_node_ends_and_says_why(model, domain_id, tmp_path):
         check=False,
     )  # fmt: skip
     assert ended.returncode == 1
-    assert 'not configured' in ended.stderr
+    assert f'not configured: {reason}' in ended.stderr
+
+
+def test_what_nobody_foresaw_while_configuring_is_logged(
+    domain_id, checkpoint, tmp_path, monkeypatch, capfd
+):
+    def load(*_):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    monkeypatch.setattr(planner_node, 'load_checkpoint', load)
+    with closing(Scene(domain_id, tmp_path, model=str(checkpoint))) as scene:
+        assert scene.planner.trigger_configure() is TransitionCallbackReturn.ERROR
+    said = capfd.readouterr().err
+    assert 'on_configure failed' in said and 'in load\n' in said
+    assert 'OutOfMemoryError: CUDA out of memory' in said
 
 
 def test_a_stale_camera_calibration_is_reported(domain_id, checkpoint, tmp_path):

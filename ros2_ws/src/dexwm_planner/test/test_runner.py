@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from dexwm_planner.graph.domain import DomainLease
+
 pytestmark = pytest.mark.realtime
 
 # A node whose parameter says how it behaves. It really is a node: rclpy handles its signals.
 PROBE = """
-import signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -57,6 +59,7 @@ elif behaviour in ('deaf', 'stone deaf'):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 log.debug('a detail')
 print('a library prints', flush=True)
+print(f'peers: [{os.environ["ROS_STATIC_PEERS"]}]', flush=True)
 log.warning('ready')
 try:
     rclpy.spin(node)
@@ -335,6 +338,17 @@ def test_runs_at_the_same_time_have_domains_of_their_own(start):
     assert second.end() == 2
     assert first.record['ros_domain_id'] != second.record['ros_domain_id']
     assert first.end(signal.SIGINT) == 130
+
+
+def test_only_in_a_domain_that_is_named_the_environment_says_who_is_seen(start, monkeypatch):
+    monkeypatch.setenv('ROS_STATIC_PEERS', '127.0.0.1')
+    with DomainLease() as lease:
+        named = start('behaviours:=talk,listen', f'domain_id:={lease.domain_id}')
+        assert named.end() == 0
+    assert 'peers: [127.0.0.1]' in named.log('talk')
+    alone = start('behaviours:=talk,listen')
+    assert alone.end() == 0
+    assert 'peers: []' in alone.log('talk')
 
 
 def test_wrong_arguments_are_refused_before_anything_starts(start):

@@ -73,4 +73,6 @@ def test_the_configuration_shows_what_the_nodes_publish(installed):
     # Latched topics are missed by who does not ask for what was said before.
     for name in ('Plan', 'Predicted keypoints'):
         assert shown[name]['Topic']['Durability Policy'] == 'Transient Local'
-    assert 'dexwm_rviz/DexWM' in [panel['Class'] for panel in config['Panels']]
+    (panel,) = (each for each in config['Panels'] if each['Class'] == 'dexwm_rviz/DexWM')
+    # The name that a graph remaps.
+    assert panel['Camera Topic'] == shown['Camera']['Topic']['Value']

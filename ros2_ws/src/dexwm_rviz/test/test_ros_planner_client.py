@@ -23,7 +23,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from dexwm_planner.camera.image_conversion import array_to_image
+from dexwm_franka_bringup.image_conversion import array_to_image
 from dexwm_planner.graph.domain import DomainLease
 
 pytestmark = pytest.mark.realtime

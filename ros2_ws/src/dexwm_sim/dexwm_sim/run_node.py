@@ -25,6 +25,7 @@ from rclpy.task import Future
 from rclpy.time import Time
 from sensor_msgs.msg import Image, JointState
 
+from dexwm_franka_bringup.image_conversion import ImageMessageError, image_to_array
 from dexwm_sim.frame_recorder import FrameRecorder, FrameRecorderError
 
 IMAGE_TOPIC = '/camera/color/image_raw'
@@ -32,7 +33,6 @@ SUMMARY = 'summary.json'
 
 _POLL = 0.05
 _CANCEL_TIMEOUT = 2.0
-_CHANNELS = {'rgb8': slice(None), 'bgr8': slice(None, None, -1)}
 
 T = TypeVar('T')
 
@@ -137,8 +137,8 @@ class RunNode(Node):
             if self._recorder is None or self.recording_problem:
                 return
             try:
-                self._recorder.add(rgb_picture(message), stamp_ns)
-            except FrameRecorderError as error:
+                self._recorder.add(image_to_array(message), stamp_ns)
+            except (FrameRecorderError, ImageMessageError) as error:
                 self.recording_problem = f'the recording broke off: {error}'
                 self.get_logger().error(self.recording_problem)
 
@@ -214,24 +214,6 @@ def objects_touched(message: CellState) -> frozenset[str]:
     """Names of the objects that the hand touches."""
     pairs = zip(message.object_names, message.object_touched, strict=True)
     return frozenset(name for name, touched in pairs if touched)
-
-
-def rgb_picture(message: Image) -> NDArray[np.uint8]:
-    """Returns the picture (height, width, 3), RGB.
-
-    Raises:
-        FrameRecorderError: If the message is not an rgb8 or bgr8 picture.
-    """
-    row = 3 * message.width
-    size_fits = message.step >= row and len(message.data) == message.step * message.height
-    if message.encoding not in _CHANNELS or not size_fits:
-        raise FrameRecorderError(
-            f'{IMAGE_TOPIC} has {len(message.data)} bytes for {message.width} x {message.height} '
-            f'pixels of {message.encoding!r}; expected rgb8 or bgr8'
-        )
-    pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    pixels = pixels[:, :row].reshape(message.height, message.width, 3)
-    return np.ascontiguousarray(pixels[..., _CHANNELS[message.encoding]])
 
 
 def run_node(make: Callable[[], RunNode]) -> int:

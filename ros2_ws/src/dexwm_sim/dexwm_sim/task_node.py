@@ -32,13 +32,14 @@ from dexwm.robot.joints import JOINTS
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.description import robot_description
+from dexwm_franka_bringup.image_conversion import ImageMessageError, image_to_array
+from dexwm_sim.episode_file import load_episode
 from dexwm_sim.run_node import (
     IMAGE_TOPIC,
     RunError,
     RunNode,
     object_positions,
     objects_touched,
-    rgb_picture,
     run_node,
 )
 from dexwm_sim.task_monitor import TaskMonitor
@@ -180,9 +181,6 @@ class TaskNode(RunNode):
         )
         if self._episode_file is not None and self._execute:
             self._wait_for((('/cell/state', lambda: self._observed.cell is not None),))
-            # Only a run with a simulated cell needs the simulator.
-            from dexwm_sim.episode_file import load_episode
-
             judge = load_episode(self._episode_file).judge()
             model = RobotModel.from_urdf(robot_description())
             with self._lock:
@@ -273,10 +271,15 @@ class TaskNode(RunNode):
             if np.isfinite(observed.real_time_factor):
                 summary.real_time_factor = observed.real_time_factor
             summary.video, _ = self._close_video()
-            pictures = {name: rgb_picture(message) for name, message in self._pictures.items()}
-            costs = dict(self._costs)
+            messages, costs = dict(self._pictures), dict(self._costs)
         summary.reason = summary.reason or self.recording_problem
         self._write_summary(json.dumps(asdict(summary), indent=2) + '\n')
+        pictures = {}
+        for name, message in messages.items():
+            try:
+                pictures[name] = image_to_array(message)
+            except ImageMessageError as error:
+                self.get_logger().error(f'{STRIP} lacks the picture {name!r}: {error}')
         if 'start' in pictures:
             if isinstance(self._goal, PictureGoal):
                 pictures['goal'] = self._goal.image

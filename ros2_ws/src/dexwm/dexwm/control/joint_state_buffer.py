@@ -13,7 +13,9 @@ class JointStateBuffer:
     """Merges joint states by name; arm and hand may be reported by different publishers.
 
     A joint state is too old if its stamp or its arrival lies longer back than the time-out, and
-    unusable if its stamp lies as far in the future: the clocks of two machines differ then.
+    unusable if its stamp lies as far in the future: the clocks of two machines differ then. It is
+    never replaced by one with an older stamp, except where it lies that far in the future itself:
+    one wrong stamp does not lock out those that follow.
 
     Args:
         names: the joints of interest; others are ignored.
@@ -50,9 +52,12 @@ class JointStateBuffer:
         if len(names) != len(positions):
             raise ValueError(f'{len(names)} joint names but {len(positions)} positions')
         updated = []
+        latest_ns = arrival_ns + self.timeout * 1e9
         for name, position in zip(names, positions, strict=True):
             i = self._index.get(name)
-            if i is None or not np.isfinite(position) or stamp_ns < self._stamps_ns[i]:
+            if i is None or not np.isfinite(position):
+                continue
+            if stamp_ns < self._stamps_ns[i] <= latest_ns:
                 continue
             self._positions[i] = position
             self._stamps_ns[i] = stamp_ns

@@ -88,14 +88,13 @@ def load_checkpoint(
         The model in evaluation mode.
 
     Raises:
-        CheckpointError: where a file is missing, damaged or of another version, the model is for
-            other keypoints of a hand, or weights or encoder do not belong to the configuration.
+        CheckpointError: where there is no such device, a file is missing, damaged or of another
+            version, the model is for other keypoints of a hand, or weights or encoder do not
+            belong to the configuration.
         WeightsNotFoundError: where the public weights of the encoder are not on this machine.
     """
     folder = Path(folder)
-    device = torch.device(device)
-    if device.type == 'cuda' and not torch.cuda.is_available():
-        raise CheckpointError('there is no CUDA device here: load the model on cpu')
+    device = _device(device)
     stored, config = _read_config(folder / CONFIG_FILE)
     tensors = _read_weights(folder / WEIGHTS_FILE, stored)
     try:
@@ -122,6 +121,29 @@ def load_checkpoint(
         raise CheckpointError(f'{folder}: {error}') from error
     _load(model, {k: v for k, v in tensors.items() if not k.startswith('encoder.')}, folder)
     return model.to(device).eval()
+
+
+def _device(name: str | torch.device) -> torch.device:
+    """The device of a name, such as cuda:1.
+
+    Raises:
+        CheckpointError: where it is none, or not here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f'{name!r} is no device: load the model on cpu, cuda or cuda:1'
+        ) from error
+    if device.type == 'cuda':
+        if not torch.cuda.is_available():
+            raise CheckpointError('there is no CUDA device here: load the model on cpu')
+        last = torch.cuda.device_count() - 1
+        if device.index is not None and device.index > last:
+            raise CheckpointError(
+                f'there is no {device} here, the last CUDA device is cuda:{last}'
+            )
+    return device
 
 
 def _stored(model: WorldModel) -> dict[str, Tensor]:

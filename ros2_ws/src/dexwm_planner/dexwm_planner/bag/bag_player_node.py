@@ -32,8 +32,8 @@ from dexwm.bag.bag_reader import BagError, BagReader, RawMessage
 from dexwm.bag.recorded_run import RecordedPlan, read_run
 from dexwm.planning.goal import KeypointGoal, PictureGoal
 from dexwm_franka_bringup.action_client import ThreadedActionClient
+from dexwm_franka_bringup.image_conversion import array_to_image
 from dexwm_planner.bag.recorded_topics import PLANNER, PREFIX
-from dexwm_planner.camera.image_conversion import array_to_image
 from dexwm_planner.message_types import message_class
 
 _ACTION = f'/{PLANNER}/plan_to_goal'

@@ -15,9 +15,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from dexwm.geometry.preprocess import ResizeAndCrop
+from dexwm_franka_bringup.image_conversion import CV_BRIDGE, array_to_image
 from dexwm_planner.camera.camera_grabber import CameraGrabber, GrabberStatus
 from dexwm_planner.camera.camera_parameters import CameraParameters
-from dexwm_planner.camera.image_conversion import CV_BRIDGE, array_to_image
 from dexwm_planner.camera.sources.source import CameraConfigError, Frame
 
 _DIAGNOSTICS_PERIOD = 1.0

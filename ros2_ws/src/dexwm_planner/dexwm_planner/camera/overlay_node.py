@@ -26,7 +26,7 @@ from dexwm.geometry.rotations import inverse_pose, transform_points
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.cell_config import CAMERA_FRAME, load_cell_config
 from dexwm_franka_bringup.description import robot_description
-from dexwm_planner.camera.image_conversion import array_to_image
+from dexwm_franka_bringup.image_conversion import array_to_image
 from dexwm_planner.camera.lens_listener import LensListener
 from dexwm_planner.planner.plan_overlay import draw_keypoints
 from dexwm_planner.planner.planner_inputs import PlannerInputs, StaleInputError

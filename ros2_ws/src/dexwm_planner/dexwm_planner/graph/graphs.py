@@ -1,11 +1,12 @@
 """The graphs that can be started: which nodes, with which parameters and remappings.
 
-Parts that something else starts are `none` or named after it. A real FR3 under franka_ros2
-brings its own launch file (`ros2 launch franka_bringup ...`) with arm, controllers and
-robot_state_publisher: with `arm:=franka_ros2` this graph starts camera and trajectory nodes
-beside it. Without franka_ros2, `arm:=libfranka` starts the FCI node for the arm at `robot_ip`.
-A camera with a ROS driver is started elsewhere, too: with `camera:=none`, `camera_namespace` says
-where the driver publishes `image_raw` and `camera_info`, for a RealSense of realsense2_camera
+Parts that something else starts are `none` or named after it. A real FR3 under franka_ros2 has a
+launch file of its own, `ros2 launch dexwm_franka_bringup fr3_allegro.launch.py`, with arm,
+controllers, robot_state_publisher and the hand's driver: with `arm:=franka_ros2` a graph starts
+what is left of it beside that one, and with `hand:=none` no driver of the hand. Without
+franka_ros2, `arm:=libfranka` starts the FCI node for the arm at `robot_ip`. A camera with a ROS
+driver is started elsewhere, too: with `camera:=none`, `camera_namespace` says where the driver
+publishes `image_raw` and `camera_info`, for a RealSense of realsense2_camera
 `/camera/camera/color`.
 """
 

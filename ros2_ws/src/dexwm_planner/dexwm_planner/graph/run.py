@@ -9,8 +9,8 @@ from typing import Any
 from dexwm_planner.graph.graph import NodeSpec, OnExit
 from dexwm_planner.graph.node_process import NodeProcess, node_command
 from dexwm_planner.graph.orphan_guard import OrphanGuard
+from dexwm_planner.graph.stop_requests import StopRequests
 from dexwm_planner.graph.terminal import LogEcho, Terminal
-from dexwm_planner.trajectory.stop_requests import StopRequests
 
 EXIT_NODE_DIED = 4
 

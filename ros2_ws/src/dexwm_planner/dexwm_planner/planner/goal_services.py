@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from dexwm.geometry.preprocess import ResizeAndCrop
 from dexwm.planning.goal import GoalError
-from dexwm_planner.camera.image_conversion import array_to_image
+from dexwm_franka_bringup.image_conversion import array_to_image
 from dexwm_planner.planner.goal_library import GoalLibrary, GoalLibraryError, StoredGoal
 from dexwm_planner.planner.planner_inputs import StaleInputError
 

@@ -23,7 +23,7 @@ from dexwm.control.joint_state_buffer import JointStateBuffer
 from dexwm.control.trajectory_message import nanoseconds
 from dexwm.geometry.camera import CameraIntrinsics, CameraIntrinsicsError
 from dexwm.robot.joints import JOINTS
-from dexwm_planner.camera.image_conversion import ImageMessageError, image_to_array
+from dexwm_franka_bringup.image_conversion import ImageMessageError, image_to_array
 
 IMAGE_TOPIC = '/camera/color/image_raw'
 CAMERA_INFO_TOPIC = '/camera/color/camera_info'

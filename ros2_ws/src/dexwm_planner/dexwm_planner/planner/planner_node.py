@@ -6,9 +6,12 @@ listen. With the parameter `autostart` it does both by itself.
 
 from __future__ import annotations
 
+import functools
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,7 +50,7 @@ from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_franka_bringup.cell_config import CellConfigError, load_cell_config
 from dexwm_franka_bringup.description import MeshesNotFoundError, robot_description
-from dexwm_planner.camera.image_conversion import ImageMessageError, array_to_image, image_to_array
+from dexwm_franka_bringup.image_conversion import ImageMessageError, array_to_image, image_to_array
 from dexwm_planner.planner.goal_library import GoalLibrary, GoalLibraryError
 from dexwm_planner.planner.goal_services import GoalServices
 from dexwm_planner.planner.plan_message import plan_message
@@ -68,6 +71,22 @@ TASKS = ('reach', 'grasp', 'place', 'push')
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 _DIAGNOSTICS_PERIOD = 1.0
 _EXECUTOR_THREADS = 6
+
+_Transition = Callable[['PlannerNode', LifecycleState], TransitionCallbackReturn]
+
+
+def _logged(transition: _Transition) -> _Transition:
+    """The transition; what it raises is logged, for rclpy makes an ERROR of it in silence."""
+
+    @functools.wraps(transition)
+    def logged(node: PlannerNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception:
+            node.get_logger().error(f'{transition.__name__} failed:\n{traceback.format_exc()}')
+            raise
+
+    return logged
 
 
 class PlannerNode(LifecycleNode):
@@ -109,6 +128,7 @@ class PlannerNode(LifecycleNode):
 
     # Lifecycle
 
+    @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads model, robot and camera pose, and plans once for nothing."""
         settings = self._settings
@@ -148,6 +168,7 @@ class PlannerNode(LifecycleNode):
         self.get_logger().info(f'{self._model.config.name} from {settings.model} is loaded')
         return super().on_configure(state)
 
+    @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Starts to listen."""
         settings = self._settings
@@ -162,6 +183,7 @@ class PlannerNode(LifecycleNode):
         self.get_logger().info(f'ready, preset {settings.preset or "of the task"}')
         return super().on_activate(state)
 
+    @_logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ends what is being planned, and stops listening."""
         self._active = False
@@ -169,12 +191,14 @@ class PlannerNode(LifecycleNode):
             self._close_inputs()
         return super().on_deactivate(state)
 
+    @_logged
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forgets the model."""
         self._planners.clear()
         del self._model
         return super().on_cleanup(state)
 
+    @_logged
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ends everything."""
         self._active = False

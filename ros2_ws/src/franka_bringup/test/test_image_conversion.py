@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from dexwm_planner.camera import image_conversion
-from dexwm_planner.camera.image_conversion import (
+from dexwm_franka_bringup import image_conversion
+from dexwm_franka_bringup.image_conversion import (
     ImageMessageError,
     array_to_image,
     image_to_array,
