@@ -136,7 +136,7 @@ OBJECTS = ('loss.object_consistency={weight: 0.5, true_latents_weight: 0.25, mov
 
 def test_objects_are_learned_by_a_head_that_is_kept(plain, data, tmp_path, monkeypatch):
     # These recordings' objects move little.
-    monkeypatch.setattr('dexwm.training.world_model_task._MOVED', 0.01)
+    monkeypatch.setattr('dexwm.training.world_model_task.MOVED_PIXELS', 0.01)
     folder = train(data, tmp_path, 'objects', *OBJECTS)
     for line in figures(folder):
         parts = (

@@ -109,6 +109,7 @@ class WindowBatches:
             _VALIDATION_SEED,
             rank=rank,
             world_size=processes,
+            workers=self._recipe.engine.workers,
         )
         return islice(loader, validation.batches)
 
