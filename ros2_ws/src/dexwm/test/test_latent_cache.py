@@ -347,11 +347,19 @@ def test_the_command(cache, data, projected, tmp_path, capsys):
     assert LatentCache(latents).dim == 16
     with pytest.raises(DatasetError, match='has no projection'):
         run_command('--from-cache', raw, '--out', latents, '--option', option)
-    with pytest.raises(DatasetError, match='--processes are for --data'):
-        run_command(
-            '--from-cache', raw, '--out', latents, '--encoder', name, '--processes', 2,
-            '--option', option, '--option', f'projection={projected}',
-        )  # fmt: skip
+    for flag in ('--processes', '--fps', '--frames'):
+        with pytest.raises(DatasetError, match='--fps and --frames are for --data'):
+            run_command(
+                '--from-cache', raw, '--out', latents, '--encoder', name, flag, 2,
+                '--option', option, '--option', f'projection={projected}',
+            )  # fmt: skip
+    few = tmp_path / 'few'
+    assert not run_command(
+        '--data', data, '--out', few, '--option', option, '--fps', 2, '--frames', 3
+    )
+    assert set(LatentCache(few).fps) == {5 / 3} and len(LatentCache(few).table) < 6
+    with pytest.raises(DatasetError, match="no option 'outcome'"):
+        run_command('--data', data, '--out', raw, '--data-option', 'outcome=all')
     with pytest.raises(DatasetError, match='NAME=VALUE'):
         run_command('--data', data, '--out', raw, '--option', 'image_size')
     assert Recording(data / 'episode_00000001.h5').length == 6

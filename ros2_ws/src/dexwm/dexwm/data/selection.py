@@ -98,7 +98,7 @@ class ThinnedDataset:
 
         Args:
             dataset: Which.
-            fps: Frames per second at most; every n-th is left, with the n that comes nearest.
+            fps: Frames per second at most; every n-th is left, with the least n that keeps to it.
 
         Raises:
             DatasetError: Where that is not positive.
@@ -118,6 +118,6 @@ class ThinnedDataset:
     def __getitem__(self, index: int) -> EpisodeSource:
         """The episode at a place from 0 to len - 1; see `EpisodeDataset`."""
         episode = self._dataset[index]
-        # 29.97 frames a second are 30: a part in a thousand is no reason to leave out one more.
+        # 30 frames a second are 29.97: a thousandth is no reason to leave out every second.
         every = int(np.ceil(episode.fps / self._fps - 0.01))
         return episode if every <= 1 else ThinnedEpisode(episode, every)
