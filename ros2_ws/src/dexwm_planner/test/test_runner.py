@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.runner import run_environment
 
 pytestmark = pytest.mark.realtime
 
@@ -338,6 +339,21 @@ def test_runs_at_the_same_time_have_domains_of_their_own(start):
     assert second.end() == 2
     assert first.record['ros_domain_id'] != second.record['ros_domain_id']
     assert first.end(signal.SIGINT) == 130
+
+
+@pytest.mark.parametrize('said', ['SUBNET', None])
+def test_a_run_of_its_own_stays_on_this_machine(monkeypatch, said):
+    if said is None:
+        monkeypatch.delenv('ROS_AUTOMATIC_DISCOVERY_RANGE', raising=False)
+    else:
+        monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', said)
+    monkeypatch.setenv('ROS_LOCALHOST_ONLY', '0')
+    alone, named = run_environment(77), run_environment(77, alone=False)
+    assert alone['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+    assert 'ROS_LOCALHOST_ONLY' not in alone
+    assert named['ROS_AUTOMATIC_DISCOVERY_RANGE'] == (said or 'LOCALHOST')
+    assert named['ROS_LOCALHOST_ONLY'] == '0'
+    assert alone['ROS_DOMAIN_ID'] == named['ROS_DOMAIN_ID'] == '77'
 
 
 def test_only_in_a_domain_that_is_named_the_environment_says_who_is_seen(start, monkeypatch):
