@@ -347,7 +347,7 @@ def test_the_command(cache, data, projected, tmp_path, capsys):
     assert LatentCache(latents).dim == 16
     with pytest.raises(DatasetError, match='has no projection'):
         run_command('--from-cache', raw, '--out', latents, '--option', option)
-    for flag in ('--processes', '--fps', '--frames'):
+    for flag in ('--processes', '--fps', '--frames', '--data-option'):
         with pytest.raises(DatasetError, match='--fps and --frames are for --data'):
             run_command(
                 '--from-cache', raw, '--out', latents, '--encoder', name, flag, 2,

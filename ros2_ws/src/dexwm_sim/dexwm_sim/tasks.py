@@ -27,15 +27,8 @@ REACH_DISTANCE = 0.15
 GRASP_DISTANCE = 0.20
 PLACE_DISTANCE = 0.10
 PUSH_DISTANCE = 0.05
-STRICT_REACH_DISTANCE = 0.05
 STRICT_LIFT_HEIGHT = 0.05
-STRICT_PLACE_DISTANCE = 0.05
-STRICT_PUSH_DISTANCE = 0.03
-_STRICT_DISTANCES = {
-    'reach': STRICT_REACH_DISTANCE,
-    'place': STRICT_PLACE_DISTANCE,
-    'push': STRICT_PUSH_DISTANCE,
-}
+STRICT_DISTANCES = {'reach': 0.05, 'place': 0.05, 'push': 0.03}
 
 
 @dataclass(frozen=True)
@@ -144,17 +137,13 @@ class GraspJudge(_StreakJudge):
 
 class _ObjectJudge(_StreakJudge):
     def __init__(
-        self,
-        target: str,
-        goal_position: NDArray[np.float64],
-        distance: float,
-        strict_distance: float,
+        self, task: str, target: str, goal_position: NDArray[np.float64], distance: float
     ) -> None:
         super().__init__()
+        self._task = task
         self._target = target
         self._goal = np.array(goal_position, dtype=np.float64)
         self._distance = distance
-        self._strict_distance = strict_distance
         if self._goal.shape != (3,):
             raise ValueError(f'expected a position, got shape {self._goal.shape}')
 
@@ -163,7 +152,7 @@ class _ObjectJudge(_StreakJudge):
         offset = state.object_positions[self._target] - self._goal
         self._measure = float(np.linalg.norm(offset))
         self._paper.update(self._measure < self._distance)
-        self._strict.update(self._measure < self._strict_distance)
+        self._strict.update(holds_strictly(self._task, self._measure))
 
 
 class PlaceJudge(_ObjectJudge):
@@ -171,7 +160,7 @@ class PlaceJudge(_ObjectJudge):
 
     def __init__(self, target: str, goal_position: NDArray[np.float64]) -> None:
         """Takes the object's name and its position (3,) in the goal, in the base frame (m)."""
-        super().__init__(target, goal_position, PLACE_DISTANCE, STRICT_PLACE_DISTANCE)
+        super().__init__('place', target, goal_position, PLACE_DISTANCE)
 
 
 class PushJudge(_ObjectJudge):
@@ -179,7 +168,7 @@ class PushJudge(_ObjectJudge):
 
     def __init__(self, target: str, goal_position: NDArray[np.float64]) -> None:
         """Takes the object's name and its position (3,) in the goal, in the base frame (m)."""
-        super().__init__(target, goal_position, PUSH_DISTANCE, STRICT_PUSH_DISTANCE)
+        super().__init__('push', target, goal_position, PUSH_DISTANCE)
 
 
 def holds_strictly(task: str, measure: float) -> bool:
@@ -190,9 +179,9 @@ def holds_strictly(task: str, measure: float) -> bool:
     """
     if task == 'grasp':
         return measure >= STRICT_LIFT_HEIGHT
-    if task not in _STRICT_DISTANCES:
+    if task not in STRICT_DISTANCES:
         raise ValueError(f'unknown task {task!r}; there are {", ".join(TASKS)}')
-    return measure < _STRICT_DISTANCES[task]
+    return measure < STRICT_DISTANCES[task]
 
 
 def make_judge(

@@ -99,10 +99,11 @@ def run(args: argparse.Namespace) -> int:
                 f'{encoder.name} has no projection: --from-cache is for encoders that put one '
                 'behind a backbone'
             )
-        if args.pictures is not None or args.processes or args.fps or args.frames:
+        given = (args.pictures, args.fps, args.frames)
+        if args.processes or args.data_option or any(value is not None for value in given):
             raise DatasetError(
-                '--pictures, --processes, --fps and --frames are for --data: with --from-cache '
-                'all of it is taken over, and this process projects'
+                '--pictures, --processes, --data-option, --fps and --frames are for --data: with '
+                '--from-cache all of it is taken over, and this process projects'
             )
         cache = LatentCache(args.from_cache).derive(encoder.to(args.device), args.out)
     else:

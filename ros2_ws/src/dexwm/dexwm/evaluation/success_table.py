@@ -212,16 +212,13 @@ def _row(
     others = base if base is not None and compared else []
     plan_seconds = [seconds for t in trials for seconds in t.plan_seconds]
     refusals = [t.refusals for t in trials]
+    held = [] if holds is None else [holds(t.measure) for t in trials]
     return MethodRow(
         method=method,
         episodes=len(trials),
         success=wilson(sum(t.success for t in trials), len(trials)),
         strict_success=wilson(sum(t.strict_success for t in trials), len(trials)),
-        strict_end=(
-            Estimate(math.nan, math.nan, math.nan, 0)
-            if holds is None
-            else wilson(sum(holds(t.measure) for t in trials), len(trials))
-        ),
+        strict_end=wilson(sum(held), len(held)),
         unaided=wilson(sum(t.unaided for t in trials), len(trials)),
         measure=_mean([t.measure for t in trials]),
         start={name: _mean([t.start[name] for t in trials]) for name in trials[0].start},
