@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dexwm_franka_bringup.cell_config import load_cell_config
+from dexwm_franka_bringup.description import robot_description
 from dexwm_planner.graph.graph import (
     AUTO,
     Argument,
@@ -135,6 +137,12 @@ def test_where_robot_state_publisher_is_installed_it_gets_the_robot(tmp_path, mo
     spec = nodes(CELL)['robot_state_publisher']
     assert 'fr3_joint7' in spec.parameters['robot_description']
     assert spec.on_exit is OnExit.REPORT
+    thick = tmp_path / 'cell.yaml'
+    thick.write_text(load_cell_config().path.read_text().replace('0.012', '0.034'))
+    real = ('arm:=libfranka', 'robot_ip:=10.0.0.2', 'hand:=can', 'camera:=none')
+    spec = nodes(CELL, *real, f'cell_config:={thick}')['robot_state_publisher']
+    expected = robot_description(load_cell_config(thick))
+    assert spec.parameters['robot_description'] == expected != robot_description()
     assert 'robot_state_publisher' not in nodes(
         CELL, 'arm:=franka_ros2', 'hand:=none', 'camera:=none'
     )
@@ -328,7 +336,7 @@ def test_a_goal_picture_is_given_to_who_asks_and_to_nobody_else(model, tmp_path,
     assert specs['task'].on_exit is OnExit.FINISH
     assert specs['planner'].parameters == {
         'model': str(model), 'preset': 'hybrid,samples=64', 'device': 'cpu',
-        'camera_calibration': '',
+        'cell_config': '', 'camera_calibration': '',
     }  # fmt: skip
     for name in ('planner', 'task'):
         assert ('/camera/color/image_raw', '/other/image_raw') in specs[name].remappings
@@ -403,14 +411,21 @@ def test_a_task_that_cannot_begin_is_refused_at_once(assignments, message, model
         nodes(GRASP, *texts)
 
 
-def test_a_camera_calibration_reaches_the_planner(tmp_path):
-    path = tmp_path / 'camera.yaml'
-    path.write_text('')
-    goal = tmp_path / 'goal.png'
-    goal.write_text('')
-    arguments = ('arm:=franka_ros2', 'hand:=none', 'camera:=none', f'goal:={goal}')
-    found = nodes(REACH, *arguments, f'camera_calibration:={path}')
-    assert found['planner'].parameters['camera_calibration'] == str(path)
-    assert nodes(REACH, *arguments)['planner'].parameters['camera_calibration'] == ''
-    with pytest.raises(GraphError, match='there is no file'):
-        nodes(REACH, *arguments, f'camera_calibration:={tmp_path}/absent.yaml')
+def test_all_nodes_get_the_same_cell_and_camera_pose(model, tmp_path):
+    cell, camera = tmp_path / 'my_cell.yaml', tmp_path / 'camera.yaml'
+    for path in (cell, camera):
+        path.write_text('')
+    arguments = ('arm:=franka_ros2', 'hand:=none', 'camera:=none', f'model:={model}')
+    found = nodes(PLAN, *arguments, f'cell_config:={cell}', f'camera_calibration:={camera}')
+    assert found['planner'].parameters['camera_calibration'] == str(camera)
+    for name in ('planner', 'trajectory', 'plan_markers'):
+        assert found[name].parameters['cell_config'] == str(cell)
+    found = nodes(PLAN, *arguments)
+    assert found['planner'].parameters['camera_calibration'] == ''
+    for name in ('planner', 'trajectory', 'plan_markers'):
+        assert found[name].parameters['cell_config'] == ''
+    for name in ('cell_config', 'camera_calibration'):
+        with pytest.raises(GraphError, match=f'{name}:=.*there is no file'):
+            nodes(PLAN, *arguments, f'{name}:={tmp_path}/absent.yaml')
+    with pytest.raises(GraphError, match='cell_config is for a real arm'):
+        nodes(CELL, f'cell_config:={cell}')

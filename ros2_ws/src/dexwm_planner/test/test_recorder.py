@@ -24,6 +24,7 @@ from dexwm_planner.message_types import (
 
 from .planner_scene import TIMEOUT, Scene, save_tiny_checkpoint
 
+SUMMARY = '{"verdict": "executed", "succeeded": true}'
 OWN_TYPES = (
     'dexwm_msgs/msg/Plan',
     'dexwm_msgs/msg/MotionState',
@@ -75,7 +76,7 @@ class Recorded:
             lambda: recorder.recorded.get('/planner/plan_to_goal/_action/feedback') == 30
         )
         self.plans = list(scene.robot.plans)
-        (folder / 'summary.json').write_text('{"verdict": "executed"}')
+        (folder / 'summary.json').write_text(SUMMARY)
         scene.executor.remove_node(recorder)
         recorder.close()
         recorder.destroy_node()
@@ -103,7 +104,7 @@ def test_a_plan_of_the_live_planner_is_made_again_byte_for_byte(recorded, capsys
 def test_the_recording_has_the_run(recorded):
     run = read_run(recorded.bag)
     assert run.problems == [] and run.setup.model == str(recorded.checkpoint)
-    assert run.notes == {'run': '{"graph": "reach"}', 'summary': '{"verdict": "executed"}'}
+    assert run.notes == {'run': '{"graph": "reach"}', 'summary': SUMMARY}
     assert [plan.replan for plan in run.plans] == [0, 1, 2]
     for plan, message in zip(run.plans, recorded.plans, strict=True):
         np.testing.assert_array_equal(plan.waypoints[0], message.waypoints[0].positions)
@@ -130,7 +131,7 @@ def test_the_report_is_one_page(recorded):
     assert main(['report', str(recorded.bag)]) == 0
     page = (recorded.directory / 'report.html').read_text()
     assert page.count('<img') == 8 and page.count('src="data:image/png;base64,') == 8
-    assert 'http' not in page and '>executed<' in page
+    assert 'http' not in page and 'class="verdict good">executed<' in page
     for plan in recorded.plans:
         assert f'{plan.costs[-1]:.4f}' in page
     assert recorded.plans[0].checkpoint_digest[:12] in page

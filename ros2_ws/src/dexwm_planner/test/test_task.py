@@ -61,5 +61,6 @@ def test_what_is_only_planned_is_not_judged_and_moves_nothing(tmp_path):
     ended, _, summary = run('reach', tmp_path, 'seed:=2', 'preset:=keypoints', 'execute:=false')
     said = ended.stdout + ended.stderr
     assert (summary['verdict'], ended.returncode) == ('planned', 0), said
+    assert summary['succeeded']
     assert summary['paper_criterion'] is None and len(summary['plans']) == 1
     assert 'of motion' not in said

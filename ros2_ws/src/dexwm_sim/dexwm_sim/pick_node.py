@@ -73,11 +73,11 @@ class PickNode(RunNode):
         self.summary.duration = self.summary.duration or time.monotonic() - begun
         self._finish()
         summary, log = self.summary, self.get_logger()
-        if summary.lifted:
+        if summary.succeeded:
             log.info(f'Lifted {summary.target} by {summary.height * 100:.0f} cm.')
         else:
             log.error(f'{summary.verdict}: {summary.reason or summary.target}')
-        return summary.lifted
+        return summary.succeeded
 
     def _pick(self) -> None:
         self._wait_for_inputs()
@@ -178,8 +178,9 @@ class PickNode(RunNode):
             if np.isfinite(observed.real_time_factor):
                 summary.real_time_factor = observed.real_time_factor
             summary.video, summary.frames_recorded = self._close_video()
-        if self.recording_problem and summary.lifted:
-            summary.verdict, summary.reason = 'failed', self.recording_problem
+        if self.recording_problem and summary.succeeded:
+            summary.verdict, summary.succeeded = 'failed', False
+            summary.reason = self.recording_problem
         self._write_summary(summary.to_json())
 
 

@@ -61,6 +61,7 @@ class TaskSummary:
     Attributes:
         verdict: ``success``, ``no success``, ``executed`` (without a judge), ``planned`` (and
             not executed, as was asked) or ``failed``.
+        succeeded: Whether that is what was to be done.
         reason: Why it failed; empty otherwise.
         task: reach, grasp, place or push.
         goal: Path of the goal.
@@ -79,6 +80,7 @@ class TaskSummary:
     goal: str
     seed: int
     verdict: str = 'failed'
+    succeeded: bool = False
     reason: str = ''
     paper_criterion: bool | None = None
     strict_criterion: bool | None = None
@@ -135,10 +137,9 @@ class TaskNode(RunNode):
                 f'{"met" if summary.strict_criterion else "not met"} '
                 f'({summary.measure * 100:.1f} cm)'
             )
-        succeeded = summary.verdict in ('success', 'executed', 'planned')
-        say = log.info if succeeded else log.error
+        say = log.info if summary.succeeded else log.error
         say(f'{summary.verdict}{": " if summary.reason else ""}{summary.reason}')
-        return succeeded
+        return summary.succeeded
 
     def _judge(self, message: CellState) -> None:
         self._note_pace(message)
@@ -222,8 +223,10 @@ class TaskNode(RunNode):
             verdict = None if self._monitor is None else self._monitor.verdict()
         if verdict is None:
             self.summary.verdict = 'executed' if self._execute else 'planned'
+            self.summary.succeeded = True
             return
         self.summary.verdict = 'success' if verdict.success else 'no success'
+        self.summary.succeeded = verdict.success
         self.summary.paper_criterion = verdict.success
         self.summary.strict_criterion = verdict.strict_success
         self.summary.measure = verdict.measure

@@ -82,5 +82,5 @@ def test_tracking_leaves_out_the_hand():
 
 def test_summary_is_json():
     summary = PickSummary(target='can', frames_received=3)
-    assert not summary.lifted
+    assert not summary.succeeded
     assert json.loads(summary.to_json())['target'] == 'can'

@@ -37,7 +37,6 @@ details { margin: .6rem 0; } pre { font-size: .8rem; overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body { background: #1c1c1c; color: #ddd; }
   th, td { border-color: #444; } figcaption { color: #aaa; } img.plot { background: #fff; } }
 """
-_GOOD = ('success', 'executed', 'planned')
 _DIGITS = 12
 _PICTURES = (
     ('start', 'start'),
@@ -94,7 +93,7 @@ def _verdict(summary: Mapping[str, Any]) -> str:
     if not summary:
         return '<p><span class="verdict">no verdict was recorded</span></p>'
     verdict = str(summary.get('verdict', ''))
-    kind = 'good' if verdict in _GOOD else 'bad'
+    kind = 'good' if summary.get('succeeded') else 'bad'
     said = [summary['reason']] if summary.get('reason') else []
     if summary.get('measure') is not None:
         for key, name in (

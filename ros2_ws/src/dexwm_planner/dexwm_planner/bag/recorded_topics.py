@@ -20,6 +20,7 @@ TOPICS = (
     '/planner/plan_to_goal/_action/feedback',
     '/trajectory/execute_plan/_action/feedback',
     '/trajectory/state',
+    '/trajectory/waiting_plan',
     '/fr3_arm_controller/joint_trajectory',
     '/allegro_hand_controller/joint_trajectory',
 )

@@ -38,7 +38,7 @@ from dexwm_planner.graph.graph import (
     RunContext,
 )
 from dexwm_planner.graph.parameter_files import ParameterValue, read_parameter_file
-from dexwm_planner.graph.rviz_nodes import PLAN_MARKERS, RVIZ, rviz_nodes
+from dexwm_planner.graph.rviz_node import RVIZ, rviz_node
 
 PACKAGE = 'dexwm_planner'
 CAMERA_NAMESPACE = '/camera/color'
@@ -115,10 +115,17 @@ CELL_ARGUMENTS = (
         'Where image_raw and camera_info are.',
     ),
     Argument(
+        'cell_config',
+        str,
+        '',
+        'YAML file of a real cell: its camera, mount of the hand, boxes to keep out of; empty: '
+        "dexwm_franka_bringup's config/cell.yaml, which the simulated cell is.",
+    ),
+    Argument(
         'camera_calibration',
         str,
         '',
-        'Camera pose as the tool calibrate wrote it; empty: the one in cell.yaml.',
+        "Camera pose as the tool calibrate wrote it; empty: cell_config's.",
     ),
     Argument('rate', float, 10.0, 'Rate of the pictures (Hz).', minimum=0.1, maximum=120.0),
     Argument('width', int, 392, 'Width of the pictures (pixels).', minimum=1, maximum=8192),
@@ -313,7 +320,7 @@ def _plan_nodes(values: Mapping[str, Any], context: RunContext) -> tuple[NodeSpe
         episode_file = str(_make_episode(values['task'], values, context.directory / 'episode'))
     specs = _planning_nodes(values, context, episode_file)
     # RViz may run on another machine.
-    return specs if values['rviz'] else (*specs, _with_clock(PLAN_MARKERS, values))
+    return specs if values['rviz'] else (*specs, _plan_markers(values))
 
 
 def _planning_nodes(
@@ -334,14 +341,12 @@ def _planning_nodes(
         'model': str(_model_folder(values['model'])),
         'preset': values['preset'] or '',
         'device': values['device'],
-        'camera_calibration': _calibration(values),
+        **_cell_files(values),
     }
     remappings = _camera_remappings(values)
-    for spec in (
-        *(rviz_nodes(remappings) if values['rviz'] else ()),
-        NodeSpec(PACKAGE, 'planner', 'planner', planner, remappings),
-    ):
-        specs.append(_with_clock(spec, values))
+    if values['rviz']:
+        specs += [_with_clock(rviz_node(remappings), values), _plan_markers(values)]
+    specs.append(_with_clock(NodeSpec(PACKAGE, 'planner', 'planner', planner, remappings), values))
     # First, so that it is stopped last.
     return (*_recorder(values, context), *specs)
 
@@ -516,20 +521,29 @@ def _state_publisher(values: Mapping[str, Any]) -> list[NodeSpec]:
     name = 'robot_state_publisher'
     if not _is_installed(name):
         return []
-    cell = load_cell_config(None, _calibration(values) or None)
+    files = _cell_files(values)
+    cell = load_cell_config(files['cell_config'], files['camera_calibration'])
     description: dict[str, ParameterValue] = {'robot_description': robot_description(cell)}
     return [NodeSpec(name, name, name, description, on_exit=OnExit.REPORT)]
 
 
-def _calibration(values: Mapping[str, Any]) -> str:
-    """Path of the camera's calibration; empty if none was given."""
-    given: str = values['camera_calibration']
-    if not given:
-        return ''
-    path = Path(given).expanduser().absolute()
-    if not path.is_file():
-        raise GraphError(f'camera_calibration:={given}: there is no file {path}.')
-    return str(path)
+def _plan_markers(values: Mapping[str, Any]) -> NodeSpec:
+    """The plan as markers for RViz."""
+    name = 'plan_markers'
+    cell: dict[str, ParameterValue] = {'cell_config': _cell_files(values)['cell_config']}
+    return _with_clock(NodeSpec(PACKAGE, name, name, cell, on_exit=OnExit.REPORT), values)
+
+
+def _cell_files(values: Mapping[str, Any]) -> dict[str, str]:
+    """Paths of the cell's file and of its camera's calibration, each empty if none was given."""
+    paths = {}
+    for name in ('cell_config', 'camera_calibration'):
+        given: str = values[name]
+        path = Path(given).expanduser().absolute()
+        if given and not path.is_file():
+            raise GraphError(f'{name}:={given}: there is no file {path}.')
+        paths[name] = str(path) if given else ''
+    return paths
 
 
 def _hand(values: Mapping[str, Any], context: RunContext) -> NodeSpec:
@@ -577,6 +591,7 @@ def _trajectory(values: Mapping[str, Any]) -> NodeSpec:
             _SPEED_THROUGH_FCI if values['arm'] == 'fci' else _SPEED_IN_SIMULATION
         )
     parameters['confirm'] = _is_confirmed(values)
+    parameters['cell_config'] = _cell_files(values)['cell_config']
     drivers = []
     if values['arm'] in ('fci', 'libfranka'):
         drivers.append(_ARM_STATUS)
@@ -630,6 +645,10 @@ def _check_parts(values: Mapping[str, Any]) -> None:
     elif values['hand'] in ('none', 'unwatched'):
         raise GraphError(
             f'hand:={values["hand"]} is for a real arm: the simulated cell has its hand.'
+        )
+    if values['cell_config'] and _is_simulated(values):
+        raise GraphError(
+            'cell_config is for a real arm: the simulated cell is that of config/cell.yaml.'
         )
     if values['robot_ip'] and values['arm'] != 'libfranka':
         raise GraphError('robot_ip is for arm:=libfranka.')

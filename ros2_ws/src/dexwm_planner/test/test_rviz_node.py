@@ -9,7 +9,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from dexwm_planner.graph.graph import GraphError, RunContext, parse_assignments
 from dexwm_planner.graph.graphs import CAMERA_NAMESPACE, PLAN
 from dexwm_planner.graph.node_process import node_command
-from dexwm_planner.graph.rviz_nodes import rviz_nodes
+from dexwm_planner.graph.rviz_node import rviz_node
 from dexwm_planner.planner.plan_markers import BASE_FRAME, NAMESPACES
 from dexwm_planner.planner.plan_markers_node import TOPIC
 
@@ -34,15 +34,13 @@ def test_without_rviz_the_graph_says_what_is_missing():
         get_package_prefix('rviz2')
     except PackageNotFoundError:
         with pytest.raises(GraphError, match='rviz:=true needs the package rviz2'):
-            rviz_nodes(())
+            rviz_node(())
     else:
         pytest.skip('RViz is installed')
 
 
 def test_rviz_is_started_with_our_configuration(installed, tmp_path):
-    markers, rviz = rviz_nodes(REMAPPINGS)
-    assert markers.executable == 'plan_markers'
-    command = node_command(rviz, tmp_path)
+    command = node_command(rviz_node(REMAPPINGS), tmp_path)
     assert command[:2] == [str(installed), '-d']
     assert Path(command[2]).is_file() and command[3] == '--ros-args'
     assert ':='.join(REMAPPINGS[0]) in command
@@ -61,8 +59,7 @@ def test_where_goals_are_waited_for_the_plan_is_shown_once(installed, tmp_path):
 
 
 def test_the_configuration_shows_what_the_nodes_publish(installed):
-    _, rviz = rviz_nodes(())
-    config = yaml.safe_load(Path(rviz.arguments[1]).read_text())
+    config = yaml.safe_load(Path(rviz_node(()).arguments[1]).read_text())
     manager = config['Visualization Manager']
     assert manager['Global Options']['Fixed Frame'] == BASE_FRAME
     shown = {each['Name']: each for each in manager['Displays']}

@@ -1,4 +1,4 @@
-"""RViz beside a graph: the package's configuration, and the plan as markers for it."""
+"""RViz beside a graph, with the package's configuration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ RVIZ = Argument(
     'Whether to show robot, camera and plan in RViz, with a panel to choose goals and plan.',
 )
 
-PLAN_MARKERS = NodeSpec('dexwm_planner', 'plan_markers', 'plan_markers', on_exit=OnExit.REPORT)
-
 _PACKAGE = 'dexwm_rviz'
 
 
-def rviz_nodes(remappings: tuple[tuple[str, str], ...]) -> tuple[NodeSpec, ...]:
-    """RViz and what it needs; the run goes on without them.
+def rviz_node(remappings: tuple[tuple[str, str], ...]) -> NodeSpec:
+    """RViz; the run goes on without it.
 
     Args:
         remappings: of the camera's topics.
@@ -42,14 +40,11 @@ def rviz_nodes(remappings: tuple[tuple[str, str], ...]) -> tuple[NodeSpec, ...]:
                 'ros-jazzy-rviz2 and build the workspace, or leave rviz out.'
             ) from None
     config = Path(get_package_share_directory(_PACKAGE)) / 'config' / 'dexwm.rviz'
-    return (
-        PLAN_MARKERS,
-        NodeSpec(
-            'rviz2',
-            'rviz2',
-            'rviz2',
-            remappings=remappings,
-            on_exit=OnExit.REPORT,
-            arguments=('-d', str(config)),
-        ),
+    return NodeSpec(
+        'rviz2',
+        'rviz2',
+        'rviz2',
+        remappings=remappings,
+        on_exit=OnExit.REPORT,
+        arguments=('-d', str(config)),
     )
