@@ -6,6 +6,7 @@ import torch
 
 from dexwm.data.actions import ActionOptions, conditioning
 from dexwm.data.episode import DatasetError
+from dexwm.data.latent_cache import LatentCache
 from dexwm.data.recording import RecordingDataset
 from dexwm.data.selection import some_episodes
 from dexwm.evaluation.encoding import encode
@@ -60,7 +61,7 @@ def probes(tmp_path_factory):
 @pytest.fixture(scope='module')
 def probe(caches, encoder, probes):
     train = EncodedFrames(caches['train'], encoder)
-    return obtain_probe(encoder, train, 200, ProbeTraining(steps=120, batch=32), probes)[0]
+    return obtain_probe(encoder, [train], 200, ProbeTraining(steps=120, batch=32), probes)[0]
 
 
 def tiny_model(encoder, action=ABSOLUTE, seed=0, cls=WorldModel):
@@ -204,15 +205,31 @@ def test_a_probe_is_trained_once(caches, encoder, probe, probes):
     def fail(step):
         raise AssertionError('it is trained again')
 
-    again, record = obtain_probe(encoder, train, 200, training, probes, fail)
+    again, record = obtain_probe(encoder, [train], 200, training, probes, fail)
     assert all(map(torch.equal, probe.state_dict().values(), again.state_dict().values()))
     assert record['train_frames'] == 200 and record['encoder_digest'] == encoder.digest()
     (kept,) = probes.glob('*.safetensors')
     whole = kept.read_bytes()
     kept.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(EvaluationError, match='delete it'):
-        obtain_probe(encoder, train, 200, training, probes, fail)
+        obtain_probe(encoder, [train], 200, training, probes, fail)
     kept.write_bytes(whole)
+
+
+def test_a_probe_learns_from_all_of_its_data(caches, encoder, tmp_path):
+    names = caches['train'].object_names
+    parts = [EncodedFrames(LatentCache(caches['train'].folder), encoder) for _ in range(2)]
+    training = ProbeTraining(steps=1, batch=4)
+    frames = len(parts[0].cache.table)
+    one, _ = obtain_probe(encoder, parts[:1], 2 * frames, training, tmp_path)
+    both, record = obtain_probe(encoder, parts, 2 * frames, training, tmp_path)
+    assert record['train_frames'] == 2 * frames and len(record['train_digests']) == 2
+    assert both.config.points == one.config.points == (*KEYPOINT_NAMES, *names)
+    # The same frames twice have the same mean.
+    torch.testing.assert_close(both.mean, one.mean)
+    # Two hundred of them are drawn from both.
+    half, record = obtain_probe(encoder, parts, 200, training, tmp_path)
+    assert record['train_frames'] == 200 and not torch.equal(half.mean, one.mean)
 
 
 def test_some_episodes_are_seeded_and_enough(folder):

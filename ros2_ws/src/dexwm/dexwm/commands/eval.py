@@ -26,7 +26,7 @@ from dexwm.evaluation.open_loop import Decode, OpenLoopConfig, draw_windows, eva
 from dexwm.evaluation.pictures import PictureMaker, choose_windows
 from dexwm.evaluation.plots import save_plots
 from dexwm.evaluation.probe import ProbeTraining
-from dexwm.evaluation.probe_store import obtain_probe
+from dexwm.evaluation.probe_store import KEYPOINT_NAMES, obtain_probe
 from dexwm.evaluation.report import Entry, Report
 from dexwm.model.checkpoint import WEIGHTS_FILE, load_checkpoint
 from dexwm.model.encoders.encoder import Encoder
@@ -67,7 +67,10 @@ def _add_open_loop(kinds: Any) -> None:
         '--cache', type=Path, help='held-out frames by `dexwm encode`, in place of --data'
     )
     parser.add_argument(
-        '--train-cache', type=Path, help='frames for the probe by `dexwm encode`, likewise'
+        '--train-cache',
+        type=Path,
+        nargs='+',
+        help='frames for the probe by `dexwm encode`, likewise: one cache or more',
     )
     parser.add_argument(
         '--kind', choices=get_args(DatasetKind), default='recording', help='format of --data'
@@ -160,13 +163,17 @@ def _run_open_loop(args: argparse.Namespace) -> int:
         encoder = models[names[0]].encoder
         label = f' ({encoder.name} {number})' if len(by_encoder) > 1 else ''
         held_out = _frames(args, args.cache, 'held_out', encoder, limit=args.frames)
-        train = _frames(args, args.train_cache, 'train', encoder, limit=args.probe_frames)
-        _check_apart(train.cache, held_out.cache)
-        held_out.cache.show_objects(train.cache.object_names)
+        train = [
+            _frames(args, cache, 'train', encoder, limit=args.probe_frames)
+            for cache in args.train_cache or [None]
+        ]
+        for frames in train:
+            _check_apart(frames.cache, held_out.cache)
         with _progress('training the probe', training.steps) as show:
             probe, record = obtain_probe(
                 encoder, train, args.probe_frames, training, RUNS / 'probes', show
             )
+        held_out.cache.show_objects(probe.config.points[len(KEYPOINT_NAMES) :])
         windows = draw_windows(held_out, config)
         with _progress('predicting', len(windows.episodes)) as show:
             found = evaluate_models(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dexwm.evaluation.frames import EncodedFrames
+from dexwm.evaluation.frames import EncodedFrames, encoder_device
 from dexwm.evaluation.probe import (
     Probe,
     ProbeConfig,
@@ -25,6 +25,8 @@ from dexwm.evaluation.probe import (
 from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS
 from dexwm.model.encoders.encoder import Encoder
 
+_CHUNK = 256
+
 KEYPOINT_NAMES = tuple(
     f'{side} {point}'
     for side in ('left', 'right')
@@ -35,7 +37,7 @@ KEYPOINT_NAMES = tuple(
 
 def obtain_probe(
     encoder: Encoder,
-    train: EncodedFrames,
+    train: Sequence[EncodedFrames],
     frames: int,
     training: ProbeTraining,
     folder: Path,
@@ -45,8 +47,8 @@ def obtain_probe(
 
     Args:
         encoder: Whose latents it reads.
-        train: Frames of the training split.
-        frames: How many of them it learns from, at most; drawn with the training's seed.
+        train: Frames of the training split, of one data set or more.
+        frames: How many of them all it learns from, at most; drawn with the training's seed.
         training: How it is trained.
         folder: Where probes are kept.
         progress: Called after every step of a training with the number of steps done.
@@ -58,16 +60,17 @@ def obtain_probe(
         EvaluationError: If nothing is visible in the training frames, or the kept probe is
             damaged.
     """
-    table = train.cache.table
-    config = ProbeConfig(
-        encoder.dim, encoder.grid, encoder.image_size, (*KEYPOINT_NAMES, *table.object_names)
-    )
-    count = min(frames, len(table))
+    names = sorted({name for data in train for name in data.cache.object_names})
+    for data in train:
+        data.cache.show_objects(names)
+    config = ProbeConfig(encoder.dim, encoder.grid, encoder.image_size, (*KEYPOINT_NAMES, *names))
+    ends = np.cumsum([len(data.cache.table) for data in train])
+    count = min(frames, int(ends[-1]))
     record = {
         'encoder': encoder.name,
         'encoder_digest': encoder.digest(),
-        'train_data': str(train.cache.folder),
-        'train_digest': table.digest(),
+        'train_data': [str(data.cache.folder) for data in train],
+        'train_digests': [data.cache.table.digest() for data in train],
         'train_frames': count,
         'config': asdict(config),
         'training': asdict(training),
@@ -76,20 +79,29 @@ def obtain_probe(
     key = hashlib.sha256(json.dumps(known_by, sort_keys=True).encode()).hexdigest()
     path = folder / f'{key[:16]}.safetensors'
     if path.exists():
-        return load_probe(path).to(train.device), record
+        return load_probe(path).to(encoder_device(encoder)), record
     rng = np.random.default_rng(training.seed)
-    rows = np.sort(rng.choice(len(table), count, replace=False))
-    probe = train_probe(config, _samples(train, rows), training, progress)
+    rows = np.sort(rng.choice(int(ends[-1]), count, replace=False))
+    probe = train_probe(config, _samples(train, ends, rows), training, progress)
     folder.mkdir(parents=True, exist_ok=True)
     save_probe(probe, path)
     return probe, record
 
 
-def _samples(train: EncodedFrames, rows: np.ndarray) -> ProbeSamples:
-    latents = torch.cat([train.latents(part).half() for part in np.array_split(rows, 64)])
-    truth = train.cache.frames(rows)
+def _samples(train: Sequence[EncodedFrames], ends: np.ndarray, rows: np.ndarray) -> ProbeSamples:
+    """Some of all frames, numbered through the data sets, which end at ``ends``."""
     keypoints = list(HEATMAP_KEYPOINTS)
-    pixels = torch.cat([truth.keypoint_pixels[:, keypoints], truth.object_pixels], 1)
-    supervised = truth.keypoint_supervised[:, None]
-    visible = torch.cat([truth.keypoint_valid[:, keypoints] & supervised, truth.object_valid], 1)
-    return ProbeSamples(latents, pixels.to(train.device), visible.to(train.device))
+    latents, pixels, visible = [], [], []
+    for data, start, end in zip(train, (0, *ends[:-1]), ends, strict=True):
+        own = rows[(rows >= start) & (rows < end)] - start
+        for first in range(0, len(own), _CHUNK):
+            part = own[first : first + _CHUNK]
+            latents.append(data.latents(part).half())
+            truth = data.cache.frames(part)
+            hand = truth.keypoint_valid[:, keypoints] & truth.keypoint_supervised[:, None]
+            pixels.append(torch.cat([truth.keypoint_pixels[:, keypoints], truth.object_pixels], 1))
+            visible.append(torch.cat([hand, truth.object_valid], 1))
+    device = train[0].device
+    return ProbeSamples(
+        torch.cat(latents), torch.cat(pixels).to(device), torch.cat(visible).to(device)
+    )
