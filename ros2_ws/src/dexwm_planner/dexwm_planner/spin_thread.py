@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 from rclpy.executors import Executor, ExternalShutdownException
 
+# For callbacks under way, which need what is destroyed afterwards (s). `ros2 launch` waits 5 s
+# before it asks again.
+_PATIENCE = 4.0
+
 
 class SpinThread:
     """Spins an executor until it is stopped; a callback that raises ends it."""
@@ -28,7 +32,7 @@ class SpinThread:
 
     def stop(self) -> None:
         """Ends the spinning and waits for it."""
-        self._executor.shutdown(timeout_sec=1.0)
+        self._executor.shutdown(timeout_sec=_PATIENCE)
         self._thread.join()
 
     def raise_failure(self) -> None:
