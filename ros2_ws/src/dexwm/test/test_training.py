@@ -131,6 +131,21 @@ def test_training_lowers_the_loss(data, tmp_path):
     assert figures(folder, 'validation')[-1]['window_ratio'] < 1
 
 
+def test_rollouts_may_be_longer_than_what_the_model_knows(data, tmp_path):
+    folder = train(
+        data,
+        tmp_path,
+        'longer',
+        'model.predictor.context=2',
+        'windows.frames=6',
+        'phases=[{steps: 2, batch_size: 4, learning_rate: 1.0e-3, final_learning_rate: 1.0e-4, '
+        'loss: rollout, rollout_steps: 5}]',
+        'validation.every_steps=2',
+    )
+    (last,) = figures(folder, 'validation')
+    assert last['window_ratio'] > 0 and last['rollout_ratio'] > 0
+
+
 OBJECTS = ('loss.object_consistency={weight: 0.5, true_latents_weight: 0.25, moved_weight: 2.0}',)
 
 
@@ -351,6 +366,7 @@ def test_a_loss_that_runs_away_keeps_the_state_before(data, tmp_path, capsys):
         ('model.heatmap_loss=mse', 'hand_consistency.kind is cross_entropy'),
         ('model.keypoint_head.depths=false', 'depth_weight and model.keypoint_head.depths go'),
         ('windows.moved_share=1.5', 'moved_share'),
+        ('windows.frames=10', 'phases.0.loss is window, of at most 9 frames'),
         ('data.0.options={fps: 3}', 'a cache was read with its own'),
     ],
 )

@@ -80,6 +80,29 @@ def test_spans_of_all_lengths_make_small_steps_common():
     assert small['varied'] > 2 * small['plain']
 
 
+@pytest.mark.parametrize('vary_span', [False, True])
+def test_whole_windows_repeat_nothing(vary_span):
+    plain, whole = (
+        WindowSampler(frames=9, max_seconds=5.0, vary_span=vary_span, whole=w)
+        for w in (False, True)
+    )
+    repeated = [(np.diff(w) == 0).any() for s in range(10) for w in draws(plain, 12, 2.5, s, 50)]
+    assert np.mean(repeated) > 0.5
+    ends = set()
+    for segment in range(10):
+        for window in draws(whole, 12, 2.5, segment, 50):
+            assert (np.diff(window) >= 1).all() and window[0] >= 0 and window[-1] < 12
+            ends.add(int(window[-1]))
+    assert ends == {8, 9, 10, 11}
+    # Gaps are kept.
+    wide = WindowSampler(frames=4, min_gap_seconds=0.8, max_seconds=4.0, whole=True)
+    assert min(np.diff(w).min() for s in range(10) for w in draws(wide, 12, 2.5, s, 50)) == 2
+    # An episode that is too short for one is used as it is.
+    np.testing.assert_array_equal(
+        whole.draw(4, 2.5, 9, np.random.default_rng(0)), [0, 0, 0, 0, 0, 0, 1, 2, 3]
+    )
+
+
 def test_uniform_windows():
     sampler = WindowSampler(spacing='uniform', frames=9, max_seconds=4.0)
     window = sampler.draw(600, 30.0, 9, np.random.default_rng(0))
@@ -102,7 +125,8 @@ def test_the_same_seed_gives_the_same_window():
         ({'spacing': 'even'}, 'random, uniform'),
         ({'max_seconds': 0.0}, 'must be positive'),
         ({'min_gap_seconds': 1.0}, 'do not fit'),
-        ({'vary_span': True, 'spacing': 'uniform'}, "is for spacing 'random'"),
+        ({'vary_span': True, 'spacing': 'uniform'}, "vary_span is for spacing 'random'"),
+        ({'whole': True, 'spacing': 'uniform'}, "whole is for spacing 'random'"),
     ],
 )
 def test_senseless_samplers_are_refused(change, message):

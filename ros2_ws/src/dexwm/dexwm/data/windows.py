@@ -38,6 +38,9 @@ class WindowSampler:
             object moves in them; for sources that tell where objects are. In most windows the
             hand moves in the air, and a model has learned that long before it knows how objects
             move.
+        whole: for 'random': the last frame is drawn only where all earlier ones fit before it;
+            the segments share out what is left. An episode that is shorter still repeats its
+            first.
 
     Raises:
         DatasetError: for values that give no window.
@@ -50,6 +53,7 @@ class WindowSampler:
     min_gap_seconds: float = 0.0
     vary_span: bool = False
     moved_share: float = 0.0
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if self.frames < 2 or self.segments < 1:
@@ -68,8 +72,9 @@ class WindowSampler:
                 f'{self.frames - 1} gaps of at least {self.min_gap_seconds} s do not fit into '
                 f'{self.max_seconds} s: lower min_gap_seconds or raise max_seconds'
             )
-        if self.vary_span and self.spacing != 'random':
-            raise DatasetError("vary_span is for spacing 'random'")
+        for name in ('vary_span', 'whole'):
+            if getattr(self, name) and self.spacing != 'random':
+                raise DatasetError(f"{name} is for spacing 'random'")
         if not 0 <= self.moved_share <= 1:
             raise DatasetError(f'moved_share must be from 0 to 1, got {self.moved_share}')
 
@@ -86,18 +91,20 @@ class WindowSampler:
 
         Returns:
             (frames,) indices, never falling.
+
         """
-        low = segment * length // self.segments
-        high = max((segment + 1) * length // self.segments, low + 1)
-        last = int(rng.integers(low, high))
         earlier = self.frames - 1
+        # A gap of g takes g - 1 places away from between any two; they are added back below.
+        lost = max(1, round(self.min_gap_seconds * fps)) - 1
+        shortest = (lost + 1) * earlier
+        first = shortest if self.whole and length > shortest else 0
+        low = first + segment * (length - first) // self.segments
+        high = max(first + (segment + 1) * (length - first) // self.segments, low + 1)
+        last = int(rng.integers(low, high))
         reach = round(self.max_seconds * fps)
         if self.spacing == 'uniform':
             back = np.round(np.arange(earlier, -1, -1) * (self.max_seconds * fps / earlier))
             return np.maximum(last - back.astype(np.int64), 0)
-        # A gap of g takes g - 1 places away from between any two; they are added back below.
-        lost = max(1, round(self.min_gap_seconds * fps)) - 1
-        shortest = (lost + 1) * earlier
         if self.vary_span and reach > shortest:
             reach = int(rng.integers(shortest, reach + 1))
         room = min(reach, last)

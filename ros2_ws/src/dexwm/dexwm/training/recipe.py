@@ -88,6 +88,8 @@ class Windows(Section):
         moved_share: Share of the windows, 0 to 1, in which an object is to move; the others are
             drawn as they come. Needs caches of data that tell where objects are. Not for
             held-out figures.
+        whole: Windows end only where all their frames fit before the last, instead of repeating
+            the first; short episodes of many frames a window need it.
         augment: Colours and blur drawn anew for every window; needs pictures.
     """
 
@@ -98,6 +100,7 @@ class Windows(Section):
     min_gap_seconds: NotNegative = 0.0
     vary_span: bool = False
     moved_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    whole: bool = False
     augment: bool = False
 
 

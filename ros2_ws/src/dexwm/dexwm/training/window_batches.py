@@ -51,6 +51,7 @@ class WindowBatches:
             windows.min_gap_seconds,
             windows.vary_span,
             windows.moved_share,
+            windows.whole,
         )
         self._left_out: list[Problem] = []
         self._loaders: list[WindowLoader] = []

@@ -49,12 +49,21 @@ class WorldModelTask(Task):
             objects: Kinds of objects that the data tell about.
 
         Raises:
-            RecipeError: If the recipe's loss of heat maps is not the model's, or the data tell
-                nothing of the objects that it wants.
+            RecipeError: If the recipe's loss of heat maps is not the model's, its windows are
+                longer than the model's context, or the data tell nothing of the objects that it
+                wants.
         """
         super().__init__()
         self.model = model
         self._loss = recipe.loss
+        self._longest = model.config.predictor.context + 1
+        for index, phase in enumerate(recipe.phases):
+            if phase.loss == 'window' and recipe.windows.frames > self._longest:
+                raise RecipeError(
+                    f'phases.{index}.loss is window, of at most {self._longest} frames (context '
+                    f'and the one to predict), but windows.frames is {recipe.windows.frames}: '
+                    'take shorter windows, or loss: rollout'
+                )
         hands = recipe.loss.hand_consistency
         if hands.kind != model.config.heatmap_loss:
             raise RecipeError(
@@ -124,18 +133,21 @@ class WorldModelTask(Task):
     def validate(self, batch: Batch) -> dict[str, Tensor]:
         """See `Task`."""
         latents = self._latents(batch)
-        window = self.model.predict_window(latents, batch.actions)
+        # Rollouts may be longer than the model's windows.
+        known = latents[:, -self._longest :]
+        ahead = known.shape[1] - 1
+        window = self.model.predict_window(known, batch.actions[:, -ahead:])
         rollout = self.model.rollout(latents[:, :1], batch.actions[:, :0], batch.actions)[:, -1:]
         sums = {'windows': torch.tensor(float(len(batch)), device=latents.device)}
         for name, predicted, target, origin in (
-            ('window', window, latents[:, 1:], latents[:, :-1]),
+            ('window', window, known[:, 1:], known[:, :-1]),
             ('rollout', rollout, latents[:, -1:], latents[:, :1]),
         ):
             sums[f'{name}_error'] = _mean_square(predicted, target) * len(batch)
             sums[f'{name}_persistence'] = _mean_square(origin, target) * len(batch)
         valid = self._valid(batch)
         for name, seen, frames in (
-            ('window', window, slice(1, None)),
+            ('window', window, slice(-ahead, None)),
             ('rollout', rollout, slice(-1, None)),
             ('encoder', latents[:, 1:], slice(1, None)),
         ):
