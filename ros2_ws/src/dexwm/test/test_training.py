@@ -420,6 +420,21 @@ engine: {device: cpu, threads: 1}
 log_every_steps: 15
 """
 
+HEADS = """
+name: heads
+kind: heads
+start_from: MODEL
+loss:
+  heatmaps: {sigma: 8.0, round_to_pixel: false, radius: null, zero_at_border: false}
+  depth_weight: 1.0
+  object_weight: 0.5
+data: [{kind: recording}]
+phases: [{steps: 40, batch_size: 16, learning_rate: 3.0e-3, final_learning_rate: 0}]
+validation: {data: [{kind: recording}], every_steps: 20, batches: 2, batch_size: 12}
+engine: {device: cpu, threads: 1}
+log_every_steps: 20
+"""
+
 
 def test_an_adapter_is_trained_and_used(data, tmp_path):
     recipe = tmp_path / 'adapter.yaml'
@@ -453,6 +468,51 @@ def test_an_adapter_is_trained_on_several_caches(data, tmp_path, capsys):
     capsys.readouterr()
     assert main(words('wrong', tmp_path / 'without')) == 1
     assert 'small pictures of different sizes ((64, 96), None)' in capsys.readouterr().err
+
+
+def test_heads_are_trained_on_frames_and_nothing_else_changes(plain, data, tmp_path):
+    recipe = tmp_path / 'heads.yaml'
+    recipe.write_text(HEADS.replace('MODEL', str(plain / 'model')))
+    folder = train(data, tmp_path, 'heads', recipe=recipe)
+    first, last = figures(folder)
+    for line in (first, last):
+        assert line['loss'] == pytest.approx(line['hands'] + 0.5 * line['objects'], rel=1e-5)
+    assert last['hands'] < first['hands'] and last['objects'] < first['objects']
+    for name in ('keypoint_px', 'object_px', 'depth_m'):
+        assert figures(folder, 'validation')[-1][name] > 0
+    weights, before = (load_file(f / WEIGHTS) for f in (folder, plain))
+    heads = {name for name in weights if name.startswith(('object_head.', 'keypoint_head.'))}
+    assert weights.keys() - heads == before.keys() - heads
+    for name in before:
+        assert torch.equal(weights[name], before[name]) is (name not in heads), name
+    assert load_checkpoint(folder / 'model').config.objects == ('can', 'mug')
+
+
+def test_heads_learn_from_data_that_know_less_and_have_no_pictures(data, tmp_path, capsys):
+    recordings = tmp_path / 'recordings'
+    recordings.mkdir()
+    write_recording(recordings, 7, names=('can',))
+    encoder = build_encoder('efficientnet_lite0', {'image_size': [64, 96]})
+    cans = LatentCache.build(RecordingDataset(recordings), encoder, tmp_path / 'cans').folder
+    known = train(data, tmp_path, 'known', *OBJECTS) / 'model'
+    text = HEADS.replace('MODEL', str(known)).replace('steps: 40', 'steps: 2')
+    both = text.replace('recording}]', f'recording}}, {{kind: recording, cache: {cans}}}]', 1)
+    for name, content, *changes in (
+        ('both', both),
+        ('cans', text, f'data.0.cache={cans}', 'validation=null'),
+    ):
+        recipe = tmp_path / f'{name}.yaml'
+        recipe.write_text(content)
+        folder = train(data, tmp_path, name, *changes, recipe=recipe)
+        assert load_checkpoint(folder / 'model').config.objects == ('can', 'mug')
+    capsys.readouterr()
+    for change, message in (
+        ('loss.depth_weight=0', 'loss.depth_weight must be above 0 where'),
+        ('start_from=/nowhere', '/nowhere'),
+    ):
+        words = arguments(data, tmp_path, 'wrong', change, recipe=recipe)
+        assert main(words) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_a_decoder_is_trained_against_its_discriminator_and_kept_with_the_model(

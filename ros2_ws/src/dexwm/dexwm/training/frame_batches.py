@@ -1,4 +1,4 @@
-"""Batches of single frames from caches, for the training of adapters and decoders."""
+"""Batches of single frames from caches, for trainings that know no time."""
 
 from __future__ import annotations
 
@@ -24,12 +24,20 @@ class FrameBatches:
         problems: What the datasets left out, and why.
     """
 
-    def __init__(self, recipe: BaseRecipe, encoder: Encoder) -> None:
+    def __init__(
+        self,
+        recipe: BaseRecipe,
+        encoder: Encoder,
+        object_names: Sequence[str] = (),
+        pictures: bool = True,
+    ) -> None:
         """Opens the caches.
 
         Args:
             recipe: Says which.
             encoder: The caches must be its.
+            object_names: Kinds that have columns whether or not the data tell of them.
+            pictures: Whether batches have the small pictures of the caches.
 
         Raises:
             DatasetError: If one of them cannot be used, or they do not go together.
@@ -39,11 +47,13 @@ class FrameBatches:
         self.caches = _open(recipe.data, encoder, 'data')
         self._held_out = _open(validation, encoder, 'validation.data')
         names = {name for cache in (*self.caches, *self._held_out) for name in cache.object_names}
-        self.object_names = tuple(sorted(names))
+        self.object_names = tuple(sorted(names.union(object_names)))
         self.problems: list[Problem] = []
         for cache in (*self.caches, *self._held_out):
             cache.show_objects(self.object_names)
             self.problems.extend(cache.problems)
+            if not pictures:
+                cache.pictures = None
         sizes = {None if c.pictures is None else c.pictures.shape[1:3] for c in self.caches}
         if len(sizes) > 1:
             raise DatasetError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dexwm.model.checkpoint import load_checkpoint
 from dexwm.training.adapter_task import AdapterTask, make_adapter_encoder
 from dexwm.training.decoder_task import DecoderTask, make_model_with_decoder
 from dexwm.training.frame_batches import FrameBatches
-from dexwm.training.recipe import AdapterRecipe, Recipe, WorldModelRecipe
+from dexwm.training.heads_task import HeadsTask
+from dexwm.training.recipe import AdapterRecipe, HeadsRecipe, Recipe, WorldModelRecipe
 from dexwm.training.stream import BatchSource
 from dexwm.training.task import Task
 from dexwm.training.window_batches import WindowBatches
@@ -43,6 +45,10 @@ def make_job(recipe: Recipe) -> Job:
         encoder = make_adapter_encoder(recipe)
         frames = FrameBatches(recipe, encoder.backbone)
         return Job(AdapterTask(encoder, recipe, frames.caches), frames)
+    if isinstance(recipe, HeadsRecipe):
+        model = load_checkpoint(recipe.start_from)
+        frames = FrameBatches(recipe, model.encoder, model.config.objects, pictures=False)
+        return Job(HeadsTask(model, recipe, frames.object_names), frames)
     decoded = make_model_with_decoder(recipe)
     frames = FrameBatches(recipe, decoded.encoder)
     return Job(DecoderTask(decoded, recipe), frames)

@@ -425,11 +425,44 @@ class DecoderRecipe(BaseRecipe):
     phases: Annotated[list[Phase], Field(min_length=1)]
 
 
-Recipe = WorldModelRecipe | AdapterRecipe | DecoderRecipe
+class HeadsLoss(Section):
+    """What the heads are trained on.
 
-RECIPES: dict[str, type[WorldModelRecipe] | type[AdapterRecipe] | type[DecoderRecipe]] = {
+    Attributes:
+        heatmaps: How the true maps of keypoints are drawn; the loss of a map is the model's.
+        depth_weight: Weight of the absolute error of keypoints' depths, per metre, beside the
+            loss of the maps; above 0 where the model's keypoint head has `depths`.
+        object_weight: Weight of the maps of objects' centres; 0: without an object head.
+        object_sigma: Of the true maps of objects, pixels.
+    """
+
+    heatmaps: Heatmaps = Heatmaps()
+    depth_weight: NotNegative = 0.0
+    object_weight: NotNegative = 0.0
+    object_sigma: Positive = 5.6
+
+
+class HeadsRecipe(BaseRecipe):
+    """Training of the heads of a world model on single frames.
+
+    Attributes:
+        start_from: Checkpoint of the world model, which is saved again with the heads.
+        loss: What is minimised.
+        data: Caches of the model's encoder.
+    """
+
+    kind: Literal['heads']
+    start_from: Path
+    loss: HeadsLoss = HeadsLoss()
+    phases: Annotated[list[Phase], Field(min_length=1)]
+
+
+Recipe = WorldModelRecipe | AdapterRecipe | DecoderRecipe | HeadsRecipe
+
+RECIPES: dict[str, type[Recipe]] = {
     'world_model': WorldModelRecipe,
     'adapter': AdapterRecipe,
     'decoder': DecoderRecipe,
+    'heads': HeadsRecipe,
 }
 """Recipes by kind."""

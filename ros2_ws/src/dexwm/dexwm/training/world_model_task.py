@@ -11,16 +11,12 @@ from torch import Tensor, nn
 
 from dexwm.data.batch import Batch
 from dexwm.data.moved_objects import MOVED_PIXELS
-from dexwm.geometry.heatmaps import exact_heatmaps, gaussian_heatmaps, soft_argmax
+from dexwm.geometry.heatmaps import soft_argmax
 from dexwm.model.checkpoint import load_checkpoint, save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
-from dexwm.model.losses import (
-    hand_consistency_loss,
-    object_consistency_loss,
-    rollout_loss,
-    state_loss,
-)
+from dexwm.model.losses import rollout_loss, state_loss
 from dexwm.model.world_model import WorldModel, WorldModelConfig
+from dexwm.training.head_losses import hand_loss, object_loss
 from dexwm.training.recipe import Phase, WorldModelPhase, WorldModelRecipe
 from dexwm.training.recipe_file import RecipeError
 from dexwm.training.task import Task
@@ -231,27 +227,16 @@ class WorldModelTask(Task):
         return batch.keypoint_valid & batch.keypoint_supervised[:, None, None]
 
     def _hand_loss(self, latents: Tensor, batch: Batch, frames: slice) -> Tensor:
-        valid = self._valid(batch)[:, frames]
-        height, width = self.model.encoder.image_size
-        drawing = self._loss.hand_consistency.heatmaps
-        target = gaussian_heatmaps(
-            batch.keypoint_pixels[:, frames],
-            valid,
-            height,
-            width,
-            self.model.config.heatmap_stride,
-            drawing.sigma,
-            round_to_pixel=drawing.round_to_pixel,
-            radius=drawing.radius,
-            zero_at_border=drawing.zero_at_border,
-        )
         hands = self._loss.hand_consistency
-        maps, _, depths = self.model.keypoints(latents)
-        loss = hand_consistency_loss(maps, target, valid, hands.kind)
-        if depths is None:
-            return loss
-        error = (depths - batch.keypoint_depths[:, frames]).abs()
-        return loss + hands.depth_weight * torch.where(valid, error, 0.0).mean()
+        return hand_loss(
+            self.model,
+            latents,
+            batch.keypoint_pixels[:, frames],
+            self._valid(batch)[:, frames],
+            batch.keypoint_depths[:, frames],
+            hands.heatmaps,
+            hands.depth_weight,
+        )
 
     def _moved(self, batch: Batch) -> Tensor:
         """(B, F, K) which objects are away from where the window's first frame has them."""
@@ -264,18 +249,10 @@ class WorldModelTask(Task):
         return soft_argmax(self.model.object_head(latents), self.model.config.heatmap_stride)
 
     def _object_loss(self, latents: Tensor, batch: Batch, frames: slice) -> Tensor:
-        assert self.model.object_head is not None
         things = self._loss.object_consistency
-        valid = batch.object_valid[:, frames]
-        target = exact_heatmaps(
-            batch.object_pixels[:, frames],
-            valid,
-            self.model.encoder.image_size,
-            self.model.config.heatmap_stride,
-            things.sigma,
-        )
         weight = 1 + things.moved_weight * self._moved(batch)[:, frames]
-        return object_consistency_loss(self.model.object_head(latents), target, valid, weight)
+        pixels, valid = batch.object_pixels[:, frames], batch.object_valid[:, frames]
+        return object_loss(self.model, latents, pixels, valid, weight, things.sigma)
 
 
 def make_world_model(recipe: WorldModelRecipe) -> WorldModel:

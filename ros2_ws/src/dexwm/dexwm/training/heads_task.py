@@ -1,0 +1,136 @@
+"""Training of a world model's heads on single frames that are encoded already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dexwm.data.batch import FrameBatch
+from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS, soft_argmax
+from dexwm.model.checkpoint import save_checkpoint
+from dexwm.model.world_model import WorldModel
+from dexwm.training.head_losses import hand_loss, object_loss
+from dexwm.training.recipe import HeadsRecipe, Phase
+from dexwm.training.recipe_file import RecipeError
+from dexwm.training.task import Task
+
+_KEYPOINTS = list(HEATMAP_KEYPOINTS)
+_CLOSE = 20.0
+
+
+class HeadsTask(Task):
+    """Keypoint and object head; what they read, and what predicts it, stays as it is.
+
+    Windows want episodes, frames only scenes, of which there may be many more: heads that learn
+    from these read more exactly.
+
+    Attributes:
+        heads: What is trained.
+    """
+
+    def __init__(self, model: WorldModel, recipe: HeadsRecipe, objects: Sequence[str]) -> None:
+        """Chooses what is trained.
+
+        Args:
+            model: The model; gets an object head where the recipe wants one trained.
+            recipe: Says how.
+            objects: Kinds of objects that the data tell about.
+
+        Raises:
+            RecipeError: If the recipe's depths are not the model's, or the data tell nothing of
+                the objects that it wants.
+            WorldModelError: If the model's object head is for other objects.
+        """
+        super().__init__()
+        self._loss = loss = recipe.loss
+        if (loss.depth_weight > 0) != model.config.keypoint_head.depths:
+            raise RecipeError(
+                'loss.depth_weight must be above 0 where the model reads depths, and nowhere '
+                f'else; {model.config.name} reads {"them" if loss.depth_weight == 0 else "none"}'
+            )
+        if loss.object_weight and not objects:
+            raise RecipeError(
+                'loss.object_weight needs data that tell where objects are; only simulated ones do'
+            )
+        if loss.object_weight:
+            model.add_object_head(objects)
+        model.requires_grad_(False)
+        # Not a part of the task: only the heads are trained.
+        self._model = (model,)
+        heads: list[nn.Module] = [model.keypoint_head]
+        if loss.object_weight:
+            assert model.object_head is not None
+            heads.append(model.object_head)
+        self.heads = nn.ModuleList(heads).requires_grad_(True)
+
+    def forward(self, batch: FrameBatch, phase: Phase, turn: str) -> dict[str, Tensor]:
+        """See `Task`."""
+        (model,) = self._model
+        latents, pixels, valid, depths = _hands(batch)
+        loss = self._loss
+        hands = hand_loss(model, latents, pixels, valid, depths, loss.heatmaps, loss.depth_weight)
+        losses = {'loss': hands, 'hands': hands}
+        if loss.object_weight:
+            weight = torch.ones_like(batch.object_valid, dtype=latents.dtype)
+            things = object_loss(
+                model, latents, batch.object_pixels, batch.object_valid, weight, loss.object_sigma
+            )
+            losses['loss'] = losses['loss'] + loss.object_weight * things
+            losses['objects'] = things
+        return losses
+
+    def validate(self, batch: FrameBatch) -> dict[str, Tensor]:
+        """See `Task`."""
+        (model,) = self._model
+        latents, pixels, valid, depths = _hands(batch)
+        _, seen, seen_depths = model.keypoints(latents)
+        off = (seen - pixels).norm(dim=-1)[valid]
+        sums = {
+            'keypoint_pixels': off.sum(),
+            'keypoints_close': (off <= _CLOSE).sum(),
+            'keypoints': valid.sum(),
+        }
+        if seen_depths is not None:
+            sums['depth'] = (seen_depths - depths).abs()[valid].sum()
+        if self._loss.object_weight:
+            assert model.object_head is not None
+            centres = soft_argmax(model.object_head(latents), model.config.heatmap_stride)
+            away = (centres - batch.object_pixels).norm(dim=-1)[batch.object_valid]
+            sums |= {'object_pixels': away.sum(), 'objects': batch.object_valid.sum()}
+        return sums
+
+    def summary(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Mean errors: pixels of keypoints and of objects' centres, and metres of depth."""
+        figures = {}
+        for name, total, count in (
+            ('keypoint_px', 'keypoint_pixels', 'keypoints'),
+            ('pck20', 'keypoints_close', 'keypoints'),
+            ('depth_m', 'depth', 'keypoints'),
+            ('object_px', 'object_pixels', 'objects'),
+        ):
+            if total in sums and sums[count]:
+                figures[name] = sums[total] / sums[count]
+        return figures
+
+    def compiled(self) -> tuple[nn.Module, ...]:
+        """See `Task`."""
+        return tuple(self.heads)
+
+    def save(self, folder: Path) -> None:
+        """Writes the world model with its heads."""
+        (model,) = self._model
+        save_checkpoint(model, folder)
+
+
+def _hands(batch: FrameBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Latents, and pixels, whether they count, and depths of the heat maps' keypoints."""
+    valid = batch.keypoint_valid & batch.keypoint_supervised[:, None]
+    return (
+        batch.features.float(),
+        batch.keypoint_pixels[:, _KEYPOINTS],
+        valid[:, _KEYPOINTS],
+        batch.keypoint_depths[:, _KEYPOINTS],
+    )
