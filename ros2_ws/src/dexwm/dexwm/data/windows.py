@@ -91,7 +91,6 @@ class WindowSampler:
 
         Returns:
             (frames,) indices, never falling.
-
         """
         earlier = self.frames - 1
         # A gap of g takes g - 1 places away from between any two; they are added back below.
