@@ -179,8 +179,7 @@ class PickNode(RunNode):
                 summary.real_time_factor = observed.real_time_factor
             summary.video, summary.frames_recorded = self._close_video()
         if self.recording_problem and summary.succeeded:
-            summary.verdict, summary.succeeded = 'failed', False
-            summary.reason = self.recording_problem
+            summary.verdict, summary.reason = 'failed', self.recording_problem
         self._write_summary(summary.to_json())
 
 

@@ -96,7 +96,6 @@ class PickSummary:
 
     Attributes:
         verdict: ``lifted``, ``not lifted``, or ``failed``.
-        succeeded: Whether that is what was to be done.
         reason: Why it failed; empty otherwise.
         target: The object.
         scene_seed: Seed of the scene.
@@ -115,7 +114,6 @@ class PickSummary:
     """
 
     verdict: str = 'failed'
-    succeeded: bool = False
     reason: str = ''
     target: str = ''
     scene_seed: int = 0
@@ -132,14 +130,20 @@ class PickSummary:
     real_time_factor: float = 0.0
     video: str = ''
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the verdict is what was to be done; in the JSON too."""
+        return self.verdict == 'lifted'
+
     def conclude(self, verdict: Verdict, highest: float) -> None:
         """Takes in the judge's verdict."""
         self.verdict = 'lifted' if verdict.strict_success else 'not lifted'
-        self.succeeded = verdict.strict_success
         self.paper_grasp = verdict.success
         self.strict_lift = verdict.strict_success
         self.height, self.highest = verdict.measure, highest
 
     def to_json(self) -> str:
         """Returns the summary as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+        return (
+            json.dumps({**dataclasses.asdict(self), 'succeeded': self.succeeded}, indent=2) + '\n'
+        )

@@ -61,7 +61,6 @@ class TaskSummary:
     Attributes:
         verdict: ``success``, ``no success``, ``executed`` (without a judge), ``planned`` (and
             not executed, as was asked) or ``failed``.
-        succeeded: Whether that is what was to be done.
         reason: Why it failed; empty otherwise.
         task: reach, grasp, place or push.
         goal: Path of the goal.
@@ -80,7 +79,6 @@ class TaskSummary:
     goal: str
     seed: int
     verdict: str = 'failed'
-    succeeded: bool = False
     reason: str = ''
     paper_criterion: bool | None = None
     strict_criterion: bool | None = None
@@ -90,6 +88,15 @@ class TaskSummary:
     frame_rate: float = 0.0
     real_time_factor: float | None = None
     video: str = ''
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the verdict is what was to be done; in the JSON too."""
+        return self.verdict in ('success', 'executed', 'planned')
+
+    def to_json(self) -> str:
+        """Returns the summary as JSON."""
+        return json.dumps({**asdict(self), 'succeeded': self.succeeded}, indent=2) + '\n'
 
 
 class TaskNode(RunNode):
@@ -223,10 +230,8 @@ class TaskNode(RunNode):
             verdict = None if self._monitor is None else self._monitor.verdict()
         if verdict is None:
             self.summary.verdict = 'executed' if self._execute else 'planned'
-            self.summary.succeeded = True
             return
         self.summary.verdict = 'success' if verdict.success else 'no success'
-        self.summary.succeeded = verdict.success
         self.summary.paper_criterion = verdict.success
         self.summary.strict_criterion = verdict.strict_success
         self.summary.measure = verdict.measure
@@ -276,7 +281,7 @@ class TaskNode(RunNode):
             summary.video, _ = self._close_video()
             messages, costs = dict(self._pictures), dict(self._costs)
         summary.reason = summary.reason or self.recording_problem
-        self._write_summary(json.dumps(asdict(summary), indent=2) + '\n')
+        self._write_summary(summary.to_json())
         pictures = {}
         for name, message in messages.items():
             try:

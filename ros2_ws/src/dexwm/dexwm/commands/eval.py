@@ -26,7 +26,7 @@ from dexwm.evaluation.open_loop import Decode, OpenLoopConfig, draw_windows, eva
 from dexwm.evaluation.pictures import PictureMaker, choose_windows
 from dexwm.evaluation.plots import save_plots
 from dexwm.evaluation.probe import ProbeTraining
-from dexwm.evaluation.probe_store import KEYPOINT_NAMES, obtain_probe
+from dexwm.evaluation.probe_store import obtain_probe
 from dexwm.evaluation.report import Entry, Report
 from dexwm.model.checkpoint import WEIGHTS_FILE, load_checkpoint
 from dexwm.model.encoders.encoder import Encoder
@@ -173,7 +173,7 @@ def _run_open_loop(args: argparse.Namespace) -> int:
             probe, record = obtain_probe(
                 encoder, train, args.probe_frames, training, RUNS / 'probes', show
             )
-        held_out.cache.show_objects(probe.config.points[len(KEYPOINT_NAMES) :])
+        held_out.cache.show_objects(train[0].cache.object_names)
         windows = draw_windows(held_out, config)
         with _progress('predicting', len(windows.episodes)) as show:
             found = evaluate_models(
@@ -246,7 +246,7 @@ def _frames(
 ) -> EncodedFrames:
     """Frames out of a cache, or of the data set, which is encoded now."""
     if cache is not None:
-        return EncodedFrames(LatentCache(cache), encoder)
+        return EncodedFrames(LatentCache(cache, pictures=False), encoder)
     dataset = open_dataset(args.kind, args.data, split)
     if limit is not None:
         dataset = some_episodes(dataset, limit, args.seed)

@@ -133,6 +133,20 @@ class FrameBatch(_Tensors):
     object_valid: Tensor
     object_contact: Tensor
 
+    def keypoints(self, which: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Some of the hands' keypoints.
+
+        Args:
+            which: C of the 42.
+
+        Returns:
+            (B, C) whether each counts: known, a hand's that is in the picture, and inside it;
+            (B, C, 2) pixels; and (B, C) depths, metres.
+        """
+        index = list(which)
+        valid = self.keypoint_valid[:, index] & self.keypoint_supervised[:, None]
+        return valid, self.keypoint_pixels[:, index], self.keypoint_depths[:, index]
+
     def __len__(self) -> int:
         return len(self.features)
 

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,12 +71,17 @@ class LatentCache:
         episodes: what it holds.
         table: truth of all N frames.
         latents: (N, P, D) float16.
-        pictures: (N, h, w, 3) uint8, small pictures; None where none were asked for.
+        pictures: (N, h, w, 3) uint8, small pictures; None where it has none, or none were asked
+            for.
         problems: episodes that could not be encoded, and why.
     """
 
     def __init__(
-        self, folder: str | Path, encoder: Encoder | None = None, in_memory: bool = False
+        self,
+        folder: str | Path,
+        encoder: Encoder | None = None,
+        in_memory: bool = False,
+        pictures: bool = True,
     ) -> None:
         """Opens a complete cache.
 
@@ -84,13 +89,14 @@ class LatentCache:
             folder: where it is.
             encoder: the encoder whose latents these must be; None: any.
             in_memory: read all latents now.
+            pictures: open its small pictures too, if it has any.
 
         Raises:
             DatasetError: where there is no complete cache, it is damaged, or another encoder's.
         """
         self.folder = Path(folder)
         index = _read_index(self.folder)
-        self._in_memory = in_memory
+        self._in_memory, self._with_pictures = in_memory, pictures
         described = index['encoder']
         self.encoder_name = str(described['name'])
         self.encoder_digest = str(described['digest'])
@@ -113,7 +119,7 @@ class LatentCache:
             self.folder / _LATENTS, np.float16, shape, in_memory
         )
         self.pictures: NDArray[np.uint8] | None = None
-        if index['picture_size'] is not None:
+        if pictures and index['picture_size'] is not None:
             size = (frames, *index['picture_size'], 3)
             self.pictures = _map(self.folder / _PICTURES, np.uint8, size, in_memory)
         self._starts = np.array([episode.start for episode in self.episodes])
@@ -122,7 +128,7 @@ class LatentCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapped file would be pickled as a copy of it.
-        return (LatentCache, (self.folder, None, self._in_memory))
+        return (LatentCache, (self.folder, None, self._in_memory, self._with_pictures))
 
     @property
     def tokens(self) -> int:
@@ -346,6 +352,25 @@ class LatentCache:
         }
         _finish(target, header, list(self.episodes), self.table, self.problems)
         return LatentCache(target, encoder)
+
+
+def share_objects(
+    caches: Iterable[LatentCache], object_names: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Gives the truth of caches the same columns, so that their frames mix.
+
+    Args:
+        caches: which.
+        object_names: kinds that have columns whether or not a cache knows them.
+
+    Returns:
+        The kinds, in the order of the columns.
+    """
+    known = list(caches)
+    names = tuple(sorted({*object_names, *(n for cache in known for n in cache.object_names)}))
+    for cache in known:
+        cache.show_objects(names)
+    return names
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dexwm.data.actions import ActionOptions
-from dexwm.data.batch import Batch, assemble
+from dexwm.data.batch import Batch, FrameBatch, assemble
 from dexwm.data.latent_cache import LatentCache
 from dexwm.model.encoders.encoder import Encoder
 from dexwm.model.encoders.projected import ProjectedEncoder
@@ -81,14 +83,26 @@ class EncodedFrames:
         parts = []
         for start in range(0, len(flat), _BATCH):
             stored = torch.from_numpy(self.cache.latents[flat[start : start + _BATCH]])
-            features = stored.to(self.device, torch.float32)
-            parts.append(features if self._projection is None else self._project(features))
+            parts.append(self._latents_of(stored))
         latents = torch.cat(parts)
         return latents.reshape(*rows.shape, *latents.shape[1:])
 
-    def _project(self, features: Tensor) -> Tensor:
-        assert self._projection is not None
-        return self._projection.project(features)
+    @torch.no_grad()
+    def frames(self, rows: NDArray[np.int64]) -> FrameBatch:
+        """Single frames with their truth.
+
+        Args:
+            rows: (B,) places in the cache.
+
+        Returns:
+            The frames, their features being the encoder's latents (B, P, D) float32.
+        """
+        batch = self.cache.frames(rows)
+        return replace(batch, features=self._latents_of(batch.features))
+
+    def _latents_of(self, stored: Tensor) -> Tensor:
+        features = stored.to(self.device, torch.float32)
+        return features if self._projection is None else self._projection.project(features)
 
 
 def encoder_device(encoder: Encoder) -> torch.device:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dexwm.data.latent_cache import share_objects
 from dexwm.evaluation.frames import EncodedFrames, encoder_device
 from dexwm.evaluation.probe import (
     Probe,
@@ -60,9 +61,7 @@ def obtain_probe(
         EvaluationError: If nothing is visible in the training frames, or the kept probe is
             damaged.
     """
-    names = sorted({name for data in train for name in data.cache.object_names})
-    for data in train:
-        data.cache.show_objects(names)
+    names = share_objects(data.cache for data in train)
     config = ProbeConfig(encoder.dim, encoder.grid, encoder.image_size, (*KEYPOINT_NAMES, *names))
     ends = np.cumsum([len(data.cache.table) for data in train])
     count = min(frames, int(ends[-1]))
@@ -90,17 +89,15 @@ def obtain_probe(
 
 def _samples(train: Sequence[EncodedFrames], ends: np.ndarray, rows: np.ndarray) -> ProbeSamples:
     """Some of all frames, numbered through the data sets, which end at ``ends``."""
-    keypoints = list(HEATMAP_KEYPOINTS)
     latents, pixels, visible = [], [], []
     for data, start, end in zip(train, (0, *ends[:-1]), ends, strict=True):
         own = rows[(rows >= start) & (rows < end)] - start
         for first in range(0, len(own), _CHUNK):
-            part = own[first : first + _CHUNK]
-            latents.append(data.latents(part).half())
-            truth = data.cache.frames(part)
-            hand = truth.keypoint_valid[:, keypoints] & truth.keypoint_supervised[:, None]
-            pixels.append(torch.cat([truth.keypoint_pixels[:, keypoints], truth.object_pixels], 1))
-            visible.append(torch.cat([hand, truth.object_valid], 1))
+            batch = data.frames(own[first : first + _CHUNK])
+            latents.append(batch.features.half())
+            valid, points, _ = batch.keypoints(HEATMAP_KEYPOINTS)
+            pixels.append(torch.cat([points, batch.object_pixels], 1))
+            visible.append(torch.cat([valid, batch.object_valid], 1))
     device = train[0].device
     return ProbeSamples(
         torch.cat(latents), torch.cat(pixels).to(device), torch.cat(visible).to(device)

@@ -19,8 +19,7 @@ from dexwm.model.adapter import Adapter
 from dexwm.model.keypoint_head import TYPICAL_DEPTH
 from dexwm.model.losses import map_entropy
 from dexwm.training.objective import ObjectiveError
-
-PCK_PIXELS = 20.0
+from dexwm.training.reading_errors import reading_errors
 
 
 @dataclass(frozen=True)
@@ -135,13 +134,13 @@ class AdapterObjective(nn.Module):
         """
         config = self.config
         heatmaps, depths, objects, picture = self._read(batch)
-        valid, pixels = self._keypoints(batch)
+        valid, pixels, true_depths = batch.keypoints(config.keypoints)
         losses, weights = {}, {}
         if config.keypoint_weight:
             losses['keypoints'] = self._map_loss(heatmaps, pixels, valid)
             weights['keypoints'] = config.keypoint_weight
         if config.depth_weight:
-            error = (self._depth(heatmaps, depths) - self._true_depth(batch)).abs()
+            error = (self._depth(heatmaps, depths) - true_depths).abs()
             losses['depth'] = _mean_where(error, valid)
             weights['depth'] = config.depth_weight
         if config.object_weight and self._maps[2]:
@@ -158,35 +157,21 @@ class AdapterObjective(nn.Module):
         """Sums over a batch of what people look at.
 
         Returns:
-            'keypoint_pixels' (sum of distances), 'keypoints_near' (within 20 pixels), 'depth'
-            (metres) and 'keypoints' (their number); 'object_pixels' and 'objects';
-            'objects_in_contact_pixels' and 'objects_in_contact'.
+            See `reading_errors`.
 
         Raises:
             ObjectiveError: As in `forward`.
         """
         stride = self.config.stride
         heatmaps, depths, objects, _ = self._read(batch)
-        valid, pixels = self._keypoints(batch)
-        distance = torch.linalg.vector_norm(soft_argmax(heatmaps, stride) - pixels, dim=-1)
-        depth_error = (self._depth(heatmaps, depths) - self._true_depth(batch)).abs()
-        sums = {
-            'keypoint_pixels': distance[valid].sum(),
-            'keypoints_near': (distance[valid] <= PCK_PIXELS).sum(),
-            'depth': depth_error[valid].sum(),
-            'keypoints': valid.sum(),
-        }
-        if self._maps[2]:
-            moved = soft_argmax(objects, stride) - batch.object_pixels
-            distance = torch.linalg.vector_norm(moved, dim=-1)
-            touched = batch.object_valid & batch.object_contact
-            sums |= {
-                'object_pixels': distance[batch.object_valid].sum(),
-                'objects': batch.object_valid.sum(),
-                'objects_in_contact_pixels': distance[touched].sum(),
-                'objects_in_contact': touched.sum(),
-            }
-        return sums
+        centres = soft_argmax(objects, stride) if self._maps[2] else None
+        return reading_errors(
+            batch,
+            self.config.keypoints,
+            soft_argmax(heatmaps, stride),
+            self._depth(heatmaps, depths),
+            centres,
+        )
 
     def _read(self, batch: FrameBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the heads say: heat maps, depth maps, object maps and picture."""
@@ -207,15 +192,6 @@ class AdapterObjective(nn.Module):
         x = x + F.gelu(self._second(x))
         heatmaps, depths, objects, picture = self._output(x).float().split(self._maps, dim=1)
         return heatmaps, depths, objects, picture
-
-    def _keypoints(self, batch: FrameBatch) -> tuple[Tensor, Tensor]:
-        """Which count (B, K) and where they are (B, K, 2)."""
-        index = list(self.config.keypoints)
-        valid = batch.keypoint_valid[:, index] & batch.keypoint_supervised[:, None]
-        return valid, batch.keypoint_pixels[:, index]
-
-    def _true_depth(self, batch: FrameBatch) -> Tensor:
-        return batch.keypoint_depths[:, list(self.config.keypoints)]
 
     def _depth(self, heatmaps: Tensor, depths: Tensor) -> Tensor:
         """Depth (B, K) where the heat map says that the keypoint is; doesn't move the map."""

@@ -14,6 +14,7 @@ from dexwm.model.adapter import Adapter
 from dexwm.model.encoders.projected import ProjectedEncoder
 from dexwm.model.encoders.registry import build_encoder
 from dexwm.training.adapter import AdapterObjective
+from dexwm.training.reading_errors import reading_figures
 from dexwm.training.recipe import AdapterRecipe, Phase
 from dexwm.training.recipe_file import RecipeError
 from dexwm.training.task import Task
@@ -66,18 +67,8 @@ class AdapterTask(Task):
         }
 
     def summary(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Mean errors: pixels of keypoints and of objects' centres, and metres of depth."""
-        figures = {'loss': sums['loss'] / sums['frames']}
-        for name, total, count in (
-            ('keypoint_px', 'keypoint_pixels', 'keypoints'),
-            ('pck20', 'keypoints_near', 'keypoints'),
-            ('depth_m', 'depth', 'keypoints'),
-            ('object_px', 'object_pixels', 'objects'),
-            ('object_in_contact_px', 'objects_in_contact_pixels', 'objects_in_contact'),
-        ):
-            if sums.get(count):
-                figures[name] = sums[total] / sums[count]
-        return figures
+        """See `reading_figures`."""
+        return {'loss': sums['loss'] / sums['frames'], **reading_figures(sums)}
 
     def compiled(self) -> tuple[nn.Module, ...]:
         """See `Task`."""

@@ -7,7 +7,7 @@ from itertools import islice
 
 from dexwm.data.batch import FrameBatch
 from dexwm.data.episode import DatasetError, Problem
-from dexwm.data.latent_cache import LatentCache
+from dexwm.data.latent_cache import LatentCache, share_objects
 from dexwm.data.loader import FrameLoader
 from dexwm.model.encoders.encoder import Encoder
 from dexwm.training.recipe import BaseRecipe, Phase, Source, source_weights
@@ -44,16 +44,11 @@ class FrameBatches:
         """
         self._recipe = recipe
         validation = [] if recipe.validation is None else recipe.validation.data
-        self.caches = _open(recipe.data, encoder, 'data')
-        self._held_out = _open(validation, encoder, 'validation.data')
-        names = {name for cache in (*self.caches, *self._held_out) for name in cache.object_names}
-        self.object_names = tuple(sorted(names.union(object_names)))
-        self.problems: list[Problem] = []
-        for cache in (*self.caches, *self._held_out):
-            cache.show_objects(self.object_names)
-            self.problems.extend(cache.problems)
-            if not pictures:
-                cache.pictures = None
+        self.caches = _open(recipe.data, encoder, 'data', pictures)
+        self._held_out = _open(validation, encoder, 'validation.data', pictures)
+        opened = (*self.caches, *self._held_out)
+        self.object_names = share_objects(opened, object_names)
+        self.problems: list[Problem] = [p for cache in opened for p in cache.problems]
         sizes = {None if c.pictures is None else c.pictures.shape[1:3] for c in self.caches}
         if len(sizes) > 1:
             raise DatasetError(
@@ -94,7 +89,9 @@ class FrameBatches:
         return islice(loader, validation.batches)
 
 
-def _open(sources: Sequence[Source], encoder: Encoder, key: str) -> list[LatentCache]:
+def _open(
+    sources: Sequence[Source], encoder: Encoder, key: str, pictures: bool
+) -> list[LatentCache]:
     caches = []
     for number, source in enumerate(sources):
         if source.cache is None:
@@ -102,7 +99,7 @@ def _open(sources: Sequence[Source], encoder: Encoder, key: str) -> list[LatentC
                 f'{key}: frames are taken from caches: encode the data with `dexwm encode`, and '
                 f'give its folder as {key}.{number}.cache'
             )
-        caches.append(LatentCache(source.cache, encoder, source.in_memory))
+        caches.append(LatentCache(source.cache, encoder, source.in_memory, pictures))
     return caches
 
 

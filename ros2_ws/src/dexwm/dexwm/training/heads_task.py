@@ -13,12 +13,10 @@ from dexwm.geometry.heatmaps import HEATMAP_KEYPOINTS, soft_argmax
 from dexwm.model.checkpoint import save_checkpoint
 from dexwm.model.world_model import WorldModel
 from dexwm.training.head_losses import hand_loss, object_loss
+from dexwm.training.reading_errors import reading_errors, reading_figures
 from dexwm.training.recipe import HeadsRecipe, Phase
 from dexwm.training.recipe_file import RecipeError
 from dexwm.training.task import Task
-
-_KEYPOINTS = list(HEATMAP_KEYPOINTS)
-_CLOSE = 20.0
 
 
 class HeadsTask(Task):
@@ -69,8 +67,8 @@ class HeadsTask(Task):
     def forward(self, batch: FrameBatch, phase: Phase, turn: str) -> dict[str, Tensor]:
         """See `Task`."""
         (model,) = self._model
-        latents, pixels, valid, depths = _hands(batch)
-        loss = self._loss
+        latents, loss = batch.features.float(), self._loss
+        valid, pixels, depths = batch.keypoints(HEATMAP_KEYPOINTS)
         hands = hand_loss(model, latents, pixels, valid, depths, loss.heatmaps, loss.depth_weight)
         losses = {'loss': hands, 'hands': hands}
         if loss.object_weight:
@@ -85,35 +83,17 @@ class HeadsTask(Task):
     def validate(self, batch: FrameBatch) -> dict[str, Tensor]:
         """See `Task`."""
         (model,) = self._model
-        latents, pixels, valid, depths = _hands(batch)
-        _, seen, seen_depths = model.keypoints(latents)
-        off = (seen - pixels).norm(dim=-1)[valid]
-        sums = {
-            'keypoint_pixels': off.sum(),
-            'keypoints_close': (off <= _CLOSE).sum(),
-            'keypoints': valid.sum(),
-        }
-        if seen_depths is not None:
-            sums['depth'] = (seen_depths - depths).abs()[valid].sum()
+        latents = batch.features.float()
+        _, pixels, depths = model.keypoints(latents)
+        centres = None
         if self._loss.object_weight:
             assert model.object_head is not None
             centres = soft_argmax(model.object_head(latents), model.config.heatmap_stride)
-            away = (centres - batch.object_pixels).norm(dim=-1)[batch.object_valid]
-            sums |= {'object_pixels': away.sum(), 'objects': batch.object_valid.sum()}
-        return sums
+        return reading_errors(batch, HEATMAP_KEYPOINTS, pixels, depths, centres)
 
     def summary(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Mean errors: pixels of keypoints and of objects' centres, and metres of depth."""
-        figures = {}
-        for name, total, count in (
-            ('keypoint_px', 'keypoint_pixels', 'keypoints'),
-            ('pck20', 'keypoints_close', 'keypoints'),
-            ('depth_m', 'depth', 'keypoints'),
-            ('object_px', 'object_pixels', 'objects'),
-        ):
-            if total in sums and sums[count]:
-                figures[name] = sums[total] / sums[count]
-        return figures
+        """See `reading_figures`."""
+        return reading_figures(sums)
 
     def compiled(self) -> tuple[nn.Module, ...]:
         """See `Task`."""
@@ -123,14 +103,3 @@ class HeadsTask(Task):
         """Writes the world model with its heads."""
         (model,) = self._model
         save_checkpoint(model, folder)
-
-
-def _hands(batch: FrameBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Latents, and pixels, whether they count, and depths of the heat maps' keypoints."""
-    valid = batch.keypoint_valid & batch.keypoint_supervised[:, None]
-    return (
-        batch.features.float(),
-        batch.keypoint_pixels[:, _KEYPOINTS],
-        valid[:, _KEYPOINTS],
-        batch.keypoint_depths[:, _KEYPOINTS],
-    )

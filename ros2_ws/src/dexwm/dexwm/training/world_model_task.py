@@ -17,11 +17,11 @@ from dexwm.model.encoders.registry import build_encoder
 from dexwm.model.losses import rollout_loss, state_loss
 from dexwm.model.world_model import WorldModel, WorldModelConfig
 from dexwm.training.head_losses import hand_loss, object_loss
+from dexwm.training.reading_errors import PCK_PIXELS
 from dexwm.training.recipe import Phase, WorldModelPhase, WorldModelRecipe
 from dexwm.training.recipe_file import RecipeError
 from dexwm.training.task import Task
 
-_CLOSE = 20.0
 # The heads see the true latents of one frame of each window: those of all five frames, for hands
 # and objects, would make a step of a small model a fifth dearer.
 _LAST = slice(-1, None)
@@ -153,7 +153,7 @@ class WorldModelTask(Task):
                 error = (depths - batch.keypoint_depths[:, frames]).abs()[valid[:, frames]]
                 sums[f'{name}_depth'] = error.sum()
             sums[f'{name}_pixels'] = off.sum()
-            sums[f'{name}_close'] = (off <= _CLOSE).sum()
+            sums[f'{name}_close'] = (off <= PCK_PIXELS).sum()
             sums[f'{name}_keypoints'] = torch.tensor(float(len(off)), device=off.device)
         if self._reads_objects:
             moved = batch.object_valid[:, -1] & self._moved(batch)[:, -1]
