@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import cv2
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 _LARGEST_SIDE = 512
 
@@ -28,21 +30,14 @@ def add_textured_material(
     Args:
         spec: Model to add to.
         name: Name of the material; its texture gets the same.
-        picture: Picture file. Reduced to 512 pixels: the camera sees no more of it, and OpenGL
-            takes it up faster.
+        picture: Picture file.
         per_metre: Repetitions of the picture per metre; zero: the mesh's texture coordinates.
         specular: Specular reflectance.
 
     Raises:
         UnreadableTextureError: If the file is no picture.
     """
-    image = cv2.imread(str(picture), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UnreadableTextureError(f'{picture} is not a picture that OpenCV can read')
-    scale = _LARGEST_SIDE / max(image.shape[:2])
-    if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    image = np.ascontiguousarray(image[..., ::-1])
+    image = _read(picture)
     pixels = spec.add_texture(
         name=name,
         type=mujoco.mjtTexture.mjTEXTURE_2D,
@@ -60,3 +55,19 @@ def add_textured_material(
     if per_metre:
         material.texuniform = True
         material.texrepeat = [per_metre, per_metre]
+
+
+@functools.cache
+def _read(picture: Path) -> NDArray[np.uint8]:
+    """RGB (height, width, 3).
+
+    Read once: decoding takes longer than all else that building a cell does. Reduced to
+    512 pixels: the camera sees no more of it, and OpenGL takes it up faster.
+    """
+    image = cv2.imread(str(picture), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UnreadableTextureError(f'{picture} is not a picture that OpenCV can read')
+    scale = _LARGEST_SIDE / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image[..., ::-1], np.uint8)
