@@ -18,9 +18,11 @@ from dexwm.data.actions import ActionOptions
 from dexwm.data.episode import DatasetError
 from dexwm.data.latent_cache import LatentCache, input_pictures
 from dexwm.data.recording import Recording, RecordingDataset
+from dexwm.model.checkpoint import CheckpointError, save_checkpoint
 from dexwm.model.encoders.registry import build_encoder
 
 from .tiny_recordings import IMAGE_SIZE, write_recording
+from .tiny_world_model import tiny_world_model
 
 SEEDS = (1, 2, 3, 4)
 OPTIONS = {'image_size': list(IMAGE_SIZE)}
@@ -363,3 +365,17 @@ def test_the_command(cache, data, projected, tmp_path, capsys):
     with pytest.raises(DatasetError, match='NAME=VALUE'):
         run_command('--data', data, '--out', raw, '--option', 'image_size')
     assert Recording(data / 'episode_00000001.h5').length == 6
+
+
+def test_the_command_takes_the_encoder_of_a_model(cache, projected, tmp_path):
+    encoder = build_encoder('efficientnet_lite0_pca', {'projection': str(projected), **OPTIONS})
+    save_checkpoint(tiny_world_model(encoder=encoder), tmp_path / 'model')
+    words = ('--from-cache', cache.folder, '--out', tmp_path / 'latents', '--model')
+    assert not run_command(*words, tmp_path / 'model')
+    LatentCache(tmp_path / 'latents', encoder)
+    with pytest.raises(DatasetError, match='--option is for --encoder'):
+        run_command(*words, tmp_path / 'model', '--option', f'image_size={list(IMAGE_SIZE)}')
+    with pytest.raises(CheckpointError, match='missing'):
+        run_command(*words, tmp_path / 'none')
+    with pytest.raises(SystemExit):
+        run_command(*words, tmp_path / 'model', '--encoder', encoder.name)

@@ -22,6 +22,7 @@ from dexwm.data.episode import DatasetError
 from dexwm.data.latent_cache import LatentCache
 from dexwm.data.recording import Split
 from dexwm.data.selection import ThinnedDataset, some_episodes
+from dexwm.model.checkpoint import load_checkpoint
 from dexwm.model.encoders.projected import ProjectedEncoder
 from dexwm.model.encoders.registry import ENCODERS, build_encoder
 
@@ -60,7 +61,9 @@ def add_parser(subparsers: Any) -> None:
         '--frames', type=int, help='only as many episodes, drawn at random, as have so many frames'
     )
     parser.add_argument('--seed', type=int, default=0, help='of --frames')
-    parser.add_argument('--encoder', choices=ENCODERS, default='efficientnet_lite0')
+    encoder = parser.add_mutually_exclusive_group()
+    encoder.add_argument('--encoder', choices=ENCODERS, default='efficientnet_lite0')
+    encoder.add_argument('--model', type=Path, help='world model with the encoder (a folder)')
     parser.add_argument(
         '--option',
         action='append',
@@ -91,8 +94,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DatasetError: for data, options or a cache that cannot be used.
         EncoderError: for an encoder that cannot be built.
+        CheckpointError: for a model that cannot be read.
     """
-    encoder = build_encoder(args.encoder, _options('--option', args.option))
+    if args.model is not None:
+        if args.option:
+            raise DatasetError('--option is for --encoder: that of --model stays as it is')
+        encoder = load_checkpoint(args.model).encoder
+    else:
+        encoder = build_encoder(args.encoder, _options('--option', args.option))
     if args.from_cache is not None:
         if not isinstance(encoder, ProjectedEncoder):
             raise DatasetError(
