@@ -486,6 +486,28 @@ def test_heads_are_trained_on_frames_and_nothing_else_changes(plain, data, tmp_p
     for name in before:
         assert torch.equal(weights[name], before[name]) is (name not in heads), name
     assert load_checkpoint(folder / 'model').config.objects == ('can', 'mug')
+    # A head that is new has no weights to keep.
+    kept = load_file(train(data, tmp_path, 'kept', 'start_share=1', recipe=recipe) / WEIGHTS)
+    for name in weights:
+        as_before = not name.startswith('object_head.')
+        assert torch.equal(kept[name], (before if as_before else weights)[name]), name
+
+
+def test_heads_may_keep_a_share_of_their_weights(data, tmp_path):
+    start = train(data, tmp_path, 'known', *OBJECTS)
+    recipe = tmp_path / 'heads.yaml'
+    recipe.write_text(HEADS.replace('MODEL', str(start / 'model')))
+    trained, both, nothing = (
+        train(data, tmp_path, name, f'start_share={share}', recipe=recipe)
+        for name, share in (('trained', 0), ('both', 0.25), ('nothing', 1))
+    )
+    assert differences(nothing, start) == 0 < differences(both, trained)
+    mean, before, after = (load_file(folder / WEIGHTS) for folder in (both, start, trained))
+    for name in mean:
+        assert torch.equal(mean[name], after[name].lerp(before[name], 0.25)), name
+    assert figures(both)[-1]['loss'] == figures(trained)[-1]['loss']
+    read = {figures(folder, 'validation')[-1]['object_px'] for folder in (trained, both, nothing)}
+    assert len(read) == 3
 
 
 def test_heads_learn_from_data_that_know_less_and_have_no_pictures(data, tmp_path, capsys):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from dexwm.training.head_losses import hand_loss, object_loss
 from dexwm.training.reading_errors import reading_errors, reading_figures
 from dexwm.training.recipe import HeadsRecipe, Phase
 from dexwm.training.recipe_file import RecipeError
+from dexwm.training.state import copy_whole, whole
 from dexwm.training.task import Task
 
 
@@ -53,6 +55,8 @@ class HeadsTask(Task):
             raise RecipeError(
                 'loss.object_weight needs data that tell where objects are; only simulated ones do'
             )
+        # The heads that the model has already, with their weights.
+        known = [model.keypoint_head, *([] if model.object_head is None else [model.object_head])]
         if loss.object_weight:
             model.add_object_head(objects)
         model.requires_grad_(False)
@@ -63,6 +67,9 @@ class HeadsTask(Task):
             assert model.object_head is not None
             heads.append(model.object_head)
         self.heads = nn.ModuleList(heads).requires_grad_(True)
+        self._start_share = recipe.start_share
+        self._started = tuple(head for head in heads if head in known)
+        self._start = [parameter.detach().clone() for parameter in self._started_parameters()]
 
     def forward(self, batch: FrameBatch, phase: Phase, turn: str) -> dict[str, Tensor]:
         """See `Task`."""
@@ -80,15 +87,34 @@ class HeadsTask(Task):
             losses['objects'] = things
         return losses
 
+    def _started_parameters(self) -> list[nn.Parameter]:
+        return [parameter for head in self._started for parameter in head.parameters()]
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """The heads hold the weights that are kept inside the context, see `HeadsRecipe`."""
+        parameters = self._started_parameters()
+        trained = [parameter.detach().clone() for parameter in parameters]
+        with torch.no_grad():
+            for parameter, start in zip(parameters, self._start, strict=True):
+                copy_whole(whole(parameter).lerp(start, self._start_share), parameter)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, values in zip(parameters, trained, strict=True):
+                    parameter.copy_(values)
+
     def validate(self, batch: FrameBatch) -> dict[str, Tensor]:
         """See `Task`."""
         (model,) = self._model
         latents = batch.features.float()
-        _, pixels, depths = model.keypoints(latents)
         centres = None
-        if self._loss.object_weight:
-            assert model.object_head is not None
-            centres = soft_argmax(model.object_head(latents), model.config.heatmap_stride)
+        with self._kept():
+            _, pixels, depths = model.keypoints(latents)
+            if self._loss.object_weight:
+                assert model.object_head is not None
+                centres = soft_argmax(model.object_head(latents), model.config.heatmap_stride)
         return reading_errors(batch, HEATMAP_KEYPOINTS, pixels, depths, centres)
 
     def summary(self, sums: Mapping[str, float]) -> dict[str, float]:
@@ -102,4 +128,5 @@ class HeadsTask(Task):
     def save(self, folder: Path) -> None:
         """Writes the world model with its heads."""
         (model,) = self._model
-        save_checkpoint(model, folder)
+        with self._kept():
+            save_checkpoint(model, folder)

@@ -447,12 +447,18 @@ class HeadsRecipe(BaseRecipe):
 
     Attributes:
         start_from: Checkpoint of the world model, which is saved again with the heads.
+        start_share: Share that the weights of `start_from` have in those that are kept, 0 to 1;
+            what was trained has the rest. Heads read predictions too, and learn here from true
+            frames alone: trained ones read these better and predictions worse, weights in
+            between both well (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+            A head that the model did not have is kept as it was trained.
         loss: What is minimised.
         data: Caches of the model's encoder.
     """
 
     kind: Literal['heads']
     start_from: Path
+    start_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     loss: HeadsLoss = HeadsLoss()
     phases: Annotated[list[Phase], Field(min_length=1)]
 
