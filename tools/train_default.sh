@@ -16,10 +16,6 @@ extract() {
   dexwm encode --data "$data/$1" --split "$2" --encoder efficientnet_lite0 --pictures 112x192 \
     --out "$features/$3" --processes "$(nproc)"
 }
-project() { # NAME
-  dexwm encode --from-cache "$features/$1" --encoder efficientnet_lite0_adapter \
-    --option "projection=$adapter" --out "$latents/$1"
-}
 train() { # RECIPE
   local short="phases=[{steps: 2, batch_size: 4, learning_rate: 1.0e-3, final_learning_rate: 0.0}]"
   dexwm train "models/recipes/$1.yaml" ${QUICK:+--set "$short"}
@@ -40,11 +36,11 @@ generate scenes 3000 --first-seed 2000 --frames 12 --fps 2.5 --lead 5 \
   --shares noisy_expert=0.6,random_targets=0.35,hand_only=0.05
 
 train default_adapter
-for name in train held_out stills; do
-  project "$name"
+for split in train held_out; do
+  dexwm encode --from-cache "$features/$split" --encoder efficientnet_lite0_adapter \
+    --option "projection=$adapter" --out "$latents/$split"
 done
 dexwm encode --data "$data/scenes" --split all --encoder efficientnet_lite0_adapter \
   --option "projection=$adapter" --out "$latents/scenes" --processes "$(nproc)"
 train default
-train default_heads
 train default_decoder
