@@ -72,11 +72,11 @@ lint: setup
 	@. tools/env.sh && hadolint --config docker/.hadolint.yaml docker/*.Dockerfile
 
 # A machine that others use too may stall while processes wait for one another: a test that fails is
-# tried once more, and named at the end (RERUN).
+# tried once more, and named at the end with what was wrong (RERUN).
 .PHONY: test
 test: lint
-	@. tools/env.sh && pytest -n 2 --dist loadfile --reruns 1 -m 'not realtime'
-	@. tools/env.sh && pytest --reruns 1 -m realtime
+	@. tools/env.sh && pytest -n 2 --dist loadfile --reruns 1 --rerun-show-tracebacks -m 'not realtime'
+	@. tools/env.sh && pytest --reruns 1 --rerun-show-tracebacks -m realtime
 
 .PHONY: bench
 bench: setup

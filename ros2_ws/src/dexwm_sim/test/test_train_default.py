@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from dexwm.model.checkpoint import load_checkpoint
@@ -12,6 +13,7 @@ from dexwm.model.checkpoint import load_checkpoint
 ROOT = Path(__file__).parents[4]
 
 
+@pytest.mark.timeout(900)
 def test_the_default_model_is_made_from_nothing(tmp_path):
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'models').symlink_to(ROOT / 'models')
