@@ -1,24 +1,28 @@
 #!/usr/bin/env bash
 # Makes the default world model from nothing, in runs/train/default_decoder/model. What is done is
 # not done again, but for the adapter's latents, which take a minute; what was stopped goes on.
-# QUICK=1: a two-hundredth of the data and two steps of each training, to see that all of it runs.
+# QUICK=1: a two-hundredth of the data and two steps of each training, to see that all of it runs;
+# the tests do, in a folder of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-QUICK=${QUICK:-}
 
 data=runs/data features=runs/cache/features latents=runs/cache/latents
 adapter=runs/train/default_adapter/model/adapter.safetensors
+divisor=1 short=()
+if [[ ${QUICK:-} == 1 ]]; then
+  divisor=200
+  short=(--set "phases=[{steps: 2, batch_size: 4, learning_rate: 1.0e-3, final_learning_rate: 0.0}]")
+fi
 
 generate() { # FOLDER EPISODES ...
-  python -m dexwm_sim.generate --output "$data/$1" --episodes "$(($2 / (QUICK ? 200 : 1)))" "${@:3}"
+  python -m dexwm_sim.generate --output "$data/$1" --episodes "$(($2 / divisor))" "${@:3}"
 }
 extract() {
   dexwm encode --data "$data/$1" --split "$2" --encoder efficientnet_lite0 --pictures 112x192 \
     --out "$features/$3" --processes "$(nproc)"
 }
 train() { # RECIPE
-  local short="phases=[{steps: 2, batch_size: 4, learning_rate: 1.0e-3, final_learning_rate: 0.0}]"
-  dexwm train "models/recipes/$1.yaml" ${QUICK:+--set "$short"}
+  dexwm train "models/recipes/$1.yaml" "${short[@]}"
 }
 
 # What the predictor learns from, and what all is measured on.

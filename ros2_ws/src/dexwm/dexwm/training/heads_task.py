@@ -55,8 +55,7 @@ class HeadsTask(Task):
             raise RecipeError(
                 'loss.object_weight needs data that tell where objects are; only simulated ones do'
             )
-        # The heads that the model has already, with their weights.
-        known = [model.keypoint_head, *([] if model.object_head is None else [model.object_head])]
+        reads_objects = model.object_head is not None
         if loss.object_weight:
             model.add_object_head(objects)
         model.requires_grad_(False)
@@ -68,7 +67,8 @@ class HeadsTask(Task):
             heads.append(model.object_head)
         self.heads = nn.ModuleList(heads).requires_grad_(True)
         self._start_share = recipe.start_share
-        self._started = tuple(head for head in heads if head in known)
+        # Those that the model had before.
+        self._started = heads if reads_objects else heads[:1]
         self._start = [parameter.detach().clone() for parameter in self._started_parameters()]
 
     def forward(self, batch: FrameBatch, phase: Phase, turn: str) -> dict[str, Tensor]:
