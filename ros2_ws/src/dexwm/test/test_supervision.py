@@ -44,8 +44,8 @@ class Bench:
             if i % 5 == 0:
                 self.supervisor.tick(self.now)
 
-    def start(self, goal):
-        splice = self.supervisor.splice_point(self.now, 0.1)
+    def start(self, goal, lead=0.1):
+        splice = self.supervisor.splice_point(self.now, lead)
         motion = time_waypoints(splice.state, goal[None], LIMITS.with_margin(0.05), 0.2)
         return self.supervisor.start(motion, splice, self.now, self.send)
 
@@ -159,6 +159,60 @@ def test_watch_stops_and_refuses():
     assert execution.reason == 'the arm controller is gone'
     with pytest.raises(PlanRefused, match='NO_CONTROLLER'):
         bench.start(goal())
+
+
+def test_a_stop_that_could_not_be_sent_in_time_is_sent_again():
+    lost = []
+    bench = Bench(lambda now_ns: lost[0] if lost else None)
+    execution = bench.start(goal())
+    bench.run(1.0)
+    lost.append(Fault(Outcome.NO_CONTROLLER, 'the arm controller is gone'))
+    fault_ns = bench.now
+    assert bench.supervisor.tick(bench.now) is not None
+    bench.supervisor.streamer.take_back()
+    bench.run(0.5)
+    assert execution.outcome is Outcome.NO_CONTROLLER
+    # Noticed one tick later, and at rest 0.21 s after that.
+    assert (execution.end_ns - fault_ns) * 1e-9 < 0.05 + 0.21
+    assert bench.supervisor.commanded(bench.now)[0] < goal()[0] - 0.1
+
+
+def test_a_motion_that_a_late_tick_makes_impossible_ends_and_the_one_before_stops():
+    bench = Bench()
+    first = bench.start(goal())
+    bench.run(0.5)
+    second = bench.start(goal(-0.3), lead=0.6)
+    assert first.outcome is Outcome.PREEMPTED
+    last = bench.supervisor.commanded(bench.now)
+    for _ in range(30):
+        bench.now += 10 * MS
+        bench.report()
+    bench.run(2.0)
+    assert bench.supervisor.streamer.late_ticks == 1
+    assert second.outcome is Outcome.REFUSED and 'too slow' in second.reason
+    there = bench.supervisor.commanded(bench.now)
+    # On the first one's way, as far as it had been sent: 0.15 s and the ramp.
+    assert last[0] < there[0] < last[0] + 0.25
+    again = bench.start(goal(-0.3))
+    bench.run(4.0)
+    assert again.outcome is Outcome.SUCCESSFUL
+
+
+def test_a_fault_that_comes_and_goes_while_stopped_is_not_forgotten():
+    lost = []
+    bench = Bench(lambda now_ns: lost[0] if lost else None)
+    bench.start(goal())
+    bench.run(4.0)
+    bench.supervisor.halt('stopped by a person', bench.now)
+    lost.append(Fault(Outcome.NO_CONTROLLER, 'the hand driver failed'))
+    bench.run(0.2)
+    lost.clear()
+    # It was started anew, and the fingers are not where they were told to be.
+    bench.offset[7:] = 0.26
+    bench.run(0.2)
+    assert bench.supervisor.resume(bench.now) == ''
+    splice = bench.supervisor.splice_point(bench.now, 0.1)
+    np.testing.assert_array_equal(splice.state.positions, bench.supervisor.joint_states.positions)
 
 
 def test_a_latching_gate_keeps_the_robot_stopped_after_the_cause_is_gone():

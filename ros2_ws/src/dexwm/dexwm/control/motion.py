@@ -398,7 +398,8 @@ class MotionStreamer:
         """What to send now; None if the robot rests, or has all that it needs to come to rest.
 
         If the tick comes so late that the robot already ramps down by the end of the last chunk,
-        it is sped up again from where that ramp has brought it.
+        it is sped up again from where that ramp has brought it. A motion that was to take over
+        later is dropped then, for the robot will not be where it begins; the robot comes to rest.
         """
         if self.phase(now_ns) is Phase.IDLE:
             return None
@@ -425,9 +426,10 @@ class MotionStreamer:
         if self._sent_to_ns >= min(at_ns, self.rest_ns()):
             return self._sent_to_ns
         self.late_ticks += 1
-        target_rate = self._pieces[-1].target_rate
+        last = self._pieces[-1]
         self._append(self._piece_at(self._sent_to_ns).then(self._sent_to_ns, 0.0))
-        self._append(self._piece_at(at_ns).then(at_ns, target_rate))
+        if last.start_ns <= at_ns:
+            self._append(self._piece_at(at_ns).then(at_ns, last.target_rate))
         return at_ns
 
     def _chunk(self, now_ns: int, begin_ns: int) -> Chunk:

@@ -50,13 +50,19 @@ class MotionGate:
     until `resume`. Any other fault keeps it closed as long as it lasts.
 
     Args:
-        watches: asked in order; the first fault counts.
+        watches: all are asked, in order; the first fault counts. One that tells a fault only once
+            belongs first.
         latching: whether every fault that ends a motion needs a person.
+
+    Attributes:
+        met: outcomes of the faults that were met since the gate closed for `resume`; empty while
+            it is open.
     """
 
     def __init__(self, watches: Sequence[Watch], latching: bool = True):
         self._watches = tuple(watches)
         self._latching = latching
+        self.met: frozenset[Outcome] = frozenset()
         self._latched: Fault | None = None
         self._emergency = ''
         self._recovering = False
@@ -73,11 +79,13 @@ class MotionGate:
             now_ns: the time.
             moving: whether a motion is under way, which a fault then ends.
         """
+        faults = self._faults(now_ns)
+        fault = faults[0] if faults else None
         if self._latched is None:
-            fault = self._first_fault(now_ns)
             if fault is None or not (fault.latches or (moving and self._latching)):
                 return fault
             self._latched = fault
+        self.met |= {fault.outcome for fault in faults}
         return self._latched
 
     def state(self, moving: bool) -> GateState:
@@ -122,11 +130,13 @@ class MotionGate:
             return 'the emergency stop is engaged; release it first'
         if self._recovering:
             return 'a recovery is under way; wait for it'
-        fault = self._first_fault(now_ns)
-        if fault is not None:
-            self._latched = fault
-            return f'still: {fault.reason}'
+        faults = self._faults(now_ns)
+        if faults:
+            self._latched = faults[0]
+            self.met |= {fault.outcome for fault in faults}
+            return f'still: {faults[0].reason}'
         self._latched = None
+        self.met = frozenset()
         return ''
 
     def begin_recovery(self) -> str:
@@ -151,9 +161,6 @@ class MotionGate:
         reason = f'the recovery failed: {problem}' if problem else 'recovered; call ~/resume'
         self._latched = Fault(Outcome.STOPPED, reason, latches=True)
 
-    def _first_fault(self, now_ns: int) -> Fault | None:
-        for watch in self._watches:
-            fault = watch(now_ns)
-            if fault is not None:
-                return fault
-        return None
+    def _faults(self, now_ns: int) -> list[Fault]:
+        found = [watch(now_ns) for watch in self._watches]
+        return [fault for fault in found if fault is not None]

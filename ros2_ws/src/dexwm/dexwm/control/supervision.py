@@ -250,9 +250,9 @@ class MotionSupervisor:
         Controllers that failed, fell silent or were recovered have forgotten what they were told:
         the next motion begins where they hold the joints, or where these are.
         """
-        latched = self.gate.latched
+        met = self.gate.met
         problem = self.gate.resume(now_ns)
-        if latched is not None and not problem and latched.outcome in _FORGOTTEN:
+        if not problem and not met.isdisjoint(_FORGOTTEN):
             self._abandon()
         return problem
 
@@ -266,6 +266,7 @@ class MotionSupervisor:
 
         Once the robot rests, the execution has its outcome and is no longer `current`.
         """
+        self._miss_dropped()
         moves = self._current is not None and self._stopping is None
         fault = self.gate.check(now_ns, moves)
         if fault is not None and fault.abandon:
@@ -281,6 +282,9 @@ class MotionSupervisor:
             return None
         if phase is Phase.MOVING and moves and fault is not None:
             return self.stop(fault.outcome, fault.reason, now_ns)
+        if phase is Phase.MOVING and self._stopping is not None:
+            # What was to stop it was taken back, too late to be sent.
+            return self.streamer.stop(now_ns)
         return self.streamer.tick(now_ns)
 
     def progress(self, now_ns: int) -> Progress | None:
@@ -303,6 +307,17 @@ class MotionSupervisor:
         # A reference that is far off is not what holds the joint.
         near = np.abs(self._references - measured) <= self._tolerance
         return np.where(near, self._references, measured)
+
+    def _miss_dropped(self) -> None:
+        """Note that a motion will not begin, as the one before was slowed down by a late tick."""
+        if self._current is None or self._stopping is not None:
+            return
+        if self.streamer.motion is not self._current.motion:
+            self._stopping = (
+                Outcome.REFUSED,
+                'this machine was too slow to send the motion before it, which this one was to '
+                'take over from: the robot stops; plan again, and take load off the machine',
+            )
 
     def _abandon(self) -> None:
         self.streamer.abandon()
