@@ -30,6 +30,7 @@ from dexwm.planning.costs.step_size import StepSize
 from dexwm.planning.dummy_motion import DUMMY_GRASP
 from dexwm.planning.errors import PlanningError
 from dexwm.planning.goal import Goal
+from dexwm.planning.goal_reader import GoalReader
 from dexwm.planning.joint_actions import RIGHT_HAND, RIGHT_HEATMAP_KEYPOINTS, JointActions
 from dexwm.planning.model_digest import model_digest
 from dexwm.planning.observation import Observation
@@ -148,6 +149,7 @@ class Planner:
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.robot, self.preset, self.limits = robot, preset, limits
         self.checkpoint_digest = model_digest(model)
+        self._goals = GoalReader(self.model, self.device)
         self._kinematics = BatchedKinematics.from_model(robot).float().to(self.device)
         self._keep_out = KeepOut(boxes, self.device) if boxes else None
         self._lower = self._tensor(limits.lower)
@@ -215,7 +217,9 @@ class Planner:
         with times.part('encoder'):
             seen = torch.from_numpy(preprocess.apply(image))[None].to(self.device)
             latents = self.model.encode(seen)
-            target = make_target(goal, self.model, actions, image, preprocess, latents[0])
+            target = make_target(
+                goal, self.model, self._goals, actions, image, preprocess, latents[0]
+            )
         if self.preset.start == 'sweep' and replan == 0 and target.objects is None:
             raise PlanningError(
                 f'the preset {self.preset.name} pushes what the goal shows elsewhere, but the '

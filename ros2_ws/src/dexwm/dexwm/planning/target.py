@@ -12,11 +12,11 @@ from torch import Tensor
 from dexwm.geometry.heatmaps import soft_argmax
 from dexwm.geometry.preprocess import ResizeAndCrop
 from dexwm.model.world_model import WorldModel
-from dexwm.planning.goal import Goal, GoalError, KeypointGoal, ObjectCrop, PictureGoal
+from dexwm.planning.goal import Goal, GoalError, KeypointGoal, ObjectCrop
+from dexwm.planning.goal_reader import GoalReader
 from dexwm.planning.joint_actions import RIGHT_HAND, RIGHT_HEATMAP_KEYPOINTS, JointActions
 from dexwm.robot.keypoints import KEYPOINTS
 
-_ASPECT_TOLERANCE = 0.01
 # How alike two pictures are misread falls with the way of the hand between them: by 1/e in this
 # many metres (held-out scenes: misreadings correlate 0.93 below 1 cm, 0.6 at 4, 0.35 at 12).
 _ALIKE_WITHIN = 0.09
@@ -54,6 +54,7 @@ class Target:
 def make_target(
     goal: Goal,
     model: WorldModel,
+    reader: GoalReader,
     actions: JointActions,
     image: NDArray[np.uint8],
     preprocess: ResizeAndCrop,
@@ -67,7 +68,8 @@ def make_target(
 
     Args:
         goal: what to reach.
-        model: which encodes the goal picture and reads the hand in it.
+        model: which reads the observed picture.
+        reader: of goal pictures, with the same model.
         actions: the camera of the input picture, and the posture now.
         image: (H, W, 3) uint8 RGB, the observed picture.
         preprocess: from the camera's pictures to the model's.
@@ -78,31 +80,17 @@ def make_target(
     """
     if isinstance(goal, KeypointGoal):
         return _of_keypoints(goal, model, actions, image, preprocess)
-    wanted = _encode(model, _fitted(goal, preprocess), actions)
-    pixels, seen = _read(wanted, model, actions)
-    points = None
-    if seen is not None:
-        points = torch.full((len(KEYPOINTS), 3), torch.nan, device=wanted.device)
-        points[_SEEN] = seen - _misread(seen, latents, model, actions)
-    objects, moving = _objects(wanted, latents, model)
-    return Target(wanted, None, pixels, points, objects, moving, goal.digest)
-
-
-def _read(
-    latents: Tensor, model: WorldModel, actions: JointActions
-) -> tuple[Tensor, Tensor | None]:
-    """Where the hand is in a picture, as the model sees it.
-
-    Returns:
-        Pixels (12, 2), NaN for the left hand, which the robot does not have; points (6, 3) in the
-        base, metres, or None where the model tells no depths.
-    """
-    _, pixels, depths = model.keypoints(latents)
-    pixels = pixels.clone()
+    wanted = reader.read(goal, preprocess)
+    pixels = wanted.pixels.clone()
+    # The robot has no left hand.
     pixels[: RIGHT_HAND.start] = torch.nan
-    if depths is None:
-        return pixels, None
-    return pixels, actions.unproject(pixels[RIGHT_HAND], depths[RIGHT_HAND])
+    points = None
+    if wanted.depths is not None:
+        seen = actions.unproject(pixels[RIGHT_HAND], wanted.depths[RIGHT_HAND])
+        points = torch.full((len(KEYPOINTS), 3), torch.nan, device=pixels.device)
+        points[_SEEN] = seen - _misread(seen, latents, model, actions)
+    objects, moving = _objects(wanted.latents, latents, model)
+    return Target(wanted.latents, None, pixels, points, objects, moving, goal.digest)
 
 
 def _misread(goal: Tensor, latents: Tensor, model: WorldModel, actions: JointActions) -> Tensor:
@@ -114,8 +102,9 @@ def _misread(goal: Tensor, latents: Tensor, model: WorldModel, actions: JointAct
         model: which reads them.
         actions: tell where the hand is in the observed picture.
     """
-    _, seen = _read(latents, model, actions)
-    assert seen is not None
+    _, read, depths = model.keypoints(latents)
+    assert depths is not None
+    seen = actions.unproject(read[RIGHT_HAND], depths[RIGHT_HAND])
     truth = actions.start_keypoints_base
     pixels, _ = actions.project(truth)
     size = pixels.new_tensor((actions.intrinsics.width, actions.intrinsics.height))
@@ -178,7 +167,7 @@ def _of_keypoints(
     latents = tokens = None
     if goal.object_crop is not None:
         pasted, covered = _paste(goal.object_crop, image)
-        latents = _encode(model, preprocess.apply(pasted), actions)
+        latents = model.encode(torch.from_numpy(preprocess.apply(pasted))[None].to(device))[0]
         tokens = _covered_tokens(preprocess.apply(covered), model).to(device)
     return Target(latents, tokens, pixels, points, None, None, goal.digest)
 
@@ -186,24 +175,6 @@ def _of_keypoints(
 def _if_known(points: Tensor) -> Tensor | None:
     """Points (K, d), None where not one is known."""
     return points if torch.isfinite(points).all(dim=-1).any() else None
-
-
-def _fitted(goal: PictureGoal, preprocess: ResizeAndCrop) -> NDArray[np.uint8]:
-    """The goal picture as the model sees it."""
-    height, width = goal.image.shape[:2]
-    camera = (preprocess.source_width, preprocess.source_height)
-    if abs(width / height / (camera[0] / camera[1]) - 1) > _ASPECT_TOLERANCE:
-        raise GoalError(
-            f'the goal picture has {width}x{height} pixels, the camera {camera[0]}x{camera[1]}: '
-            'another aspect ratio shows another part of the scene. Take the goal picture with '
-            'this camera'
-        )
-    own = ResizeAndCrop.to_cover(width, height, preprocess.height, preprocess.width)
-    return own.apply(goal.image)
-
-
-def _encode(model: WorldModel, image: NDArray[np.uint8], actions: JointActions) -> Tensor:
-    return model.encode(torch.from_numpy(image)[None].to(actions.start.device))[0]
 
 
 def _paste(
