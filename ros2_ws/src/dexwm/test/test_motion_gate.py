@@ -61,6 +61,32 @@ def test_resume_is_refused_while_the_cause_lasts():
     assert gate.resume(2) == ''
 
 
+ONCE = Fault(Outcome.COLLISION, 'the palm is in a box', latches=True, once=True)
+
+
+def test_what_is_told_once_while_the_gate_is_closed_is_told_before_it_opens():
+    faults = []
+    gate = gate_with(faults)
+    gate.halt('stopped')
+    faults.append(ONCE)
+    assert gate.check(0, moving=False).reason == 'stopped'
+    faults.clear()
+    assert gate.met == {Outcome.COLLISION}
+    assert gate.resume(1) == 'still: the palm is in a box'
+    assert gate.latched is ONCE
+    assert gate.resume(2) == '' and not gate.met
+
+
+def test_a_fault_that_latches_is_not_hidden_by_one_that_does_not():
+    faults = [LOST, ONCE]
+    gate = MotionGate([lambda _: faults[0], lambda _: faults[1]], latching=False)
+    assert gate.check(0, moving=False) is ONCE
+    faults[:] = [None, None]
+    assert gate.check(1, moving=False) is ONCE
+    assert gate.met == {Outcome.STALE_STATE, Outcome.COLLISION}
+    assert gate.resume(2) == ''
+
+
 def test_the_emergency_stop_must_be_released_then_resumed():
     gate = gate_with([])
     gate.halt('stopped')
@@ -127,8 +153,10 @@ class Clocks:
     """A clock, and a steady one, that are moved on by hand."""
 
     def __init__(self, may_lag):
-        self.now, self.steady = 100 * S, 7 * S
-        self.watch = ClockWatch(lambda: self.now, lambda: self.steady, 0.1, may_lag)
+        self.now, self.steady, self.resting = 100 * S, 7 * S, False
+        self.watch = ClockWatch(
+            lambda: self.now, lambda: self.steady, 0.1, may_lag, lambda: self.resting
+        )
 
     def look(self, clock, steady):
         self.now += round(clock * S)
@@ -159,6 +187,23 @@ def test_a_simulated_clock_may_stand_and_catch_up():
     assert clocks.look(0.1, 0.1) == ''
     assert 'jumped by -0.50 s' in clocks.look(-0.5, 0.1)
     assert clocks.look(0.1, 0.1) == ''
+
+
+def test_a_simulated_clock_that_was_late_at_first_may_run_ahead_while_nothing_moves():
+    clocks = Clocks(may_lag=True)
+    clocks.resting = True
+    assert clocks.look(0, 0) == ''
+    assert clocks.look(0.4, 0.05) == ''
+    clocks.resting = False
+    # From here on it is compared with where it came to.
+    assert clocks.look(0.05, 0.05) == ''
+    assert 'jumped by +0.30 s' in clocks.look(0.35, 0.05)
+    clocks.resting = True
+    assert 'jumped by -0.50 s' in clocks.look(-0.5, 0.1)
+    real = Clocks(may_lag=False)
+    real.resting = True
+    assert real.look(0, 0) == ''
+    assert 'jumped by +0.35 s' in real.look(0.4, 0.05)
 
 
 class Boxes:

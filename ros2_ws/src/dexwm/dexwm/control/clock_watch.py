@@ -23,6 +23,8 @@ class ClockWatch:
         tolerance: largest change of their difference between two looks that is no jump (s).
         may_lag: whether the clock may stand and catch up, as that of a simulation does; then it
             may not run ahead of the other, nor back.
+        resting: whether nothing moves; a clock that may lag may then run ahead, too, for it may
+            have been late when it was first looked at. Never, unless given.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class ClockWatch:
         monotonic_ns: Callable[[], int],
         tolerance: float,
         may_lag: bool = False,
+        resting: Callable[[], bool] = lambda: False,
     ):
         if tolerance <= 0.0:
             raise ValueError(f'the clock tolerance must be positive, got {tolerance} s')
@@ -38,6 +41,7 @@ class ClockWatch:
         self._monotonic_ns = monotonic_ns
         self._tolerance_ns = round(tolerance * 1e9)
         self._may_lag = may_lag
+        self._resting = resting
         self._ahead_ns: int | None = None
         self._last_ns = 0
 
@@ -59,6 +63,8 @@ class ClockWatch:
                 jump_ns = min(0, now_ns - last_ns)
             if jump_ns < -self._tolerance_ns:
                 self._ahead_ns = ahead_ns
+            if jump_ns > 0 and self._resting():
+                return None
         if abs(jump_ns) <= self._tolerance_ns:
             return None
         return Fault(
@@ -67,6 +73,7 @@ class ClockWatch:
             '(chronyc tracking), then call ~/resume',
             latches=True,
             abandon=True,
+            once=True,
         )
 
     def _read(self) -> tuple[int, int]:

@@ -68,4 +68,5 @@ class KeepOutWatch:
             f'{body} is {-inside[new[0]] * 1e3:.0f} mm inside the box {box}; move it out by hand, '
             'or call ~/resume and plan a way out',
             latches=True,
+            once=True,
         )

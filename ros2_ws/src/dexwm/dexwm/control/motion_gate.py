@@ -29,12 +29,14 @@ class Fault:
             rule; else the gate's rule counts.
         abandon: whether nothing more may be sent: what the controllers have ends at rest, and
             what was commanded since is not known.
+        once: whether the watch tells it only once; it must latch then.
     """
 
     outcome: Outcome
     reason: str
     latches: bool = False
     abandon: bool = False
+    once: bool = False
 
 
 Watch = Callable[[int], Fault | None]
@@ -50,8 +52,7 @@ class MotionGate:
     until `resume`. Any other fault keeps it closed as long as it lasts.
 
     Args:
-        watches: all are asked, in order; the first fault counts. One that tells a fault only once
-            belongs first.
+        watches: all are asked, in order; the first fault that latches counts, or else the first.
         latching: whether every fault that ends a motion needs a person.
 
     Attributes:
@@ -64,6 +65,7 @@ class MotionGate:
         self._latching = latching
         self.met: frozenset[Outcome] = frozenset()
         self._latched: Fault | None = None
+        self._untold: Fault | None = None
         self._emergency = ''
         self._recovering = False
 
@@ -80,12 +82,12 @@ class MotionGate:
             moving: whether a motion is under way, which a fault then ends.
         """
         faults = self._faults(now_ns)
-        fault = faults[0] if faults else None
         if self._latched is None:
+            fault = next((f for f in faults if f.latches), faults[0] if faults else None)
             if fault is None or not (fault.latches or (moving and self._latching)):
                 return fault
             self._latched = fault
-        self.met |= {fault.outcome for fault in faults}
+        self._remember(faults)
         return self._latched
 
     def state(self, moving: bool) -> GateState:
@@ -131,9 +133,11 @@ class MotionGate:
         if self._recovering:
             return 'a recovery is under way; wait for it'
         faults = self._faults(now_ns)
+        if not faults and self._untold is not None:
+            faults, self._untold = [self._untold], None
         if faults:
             self._latched = faults[0]
-            self.met |= {fault.outcome for fault in faults}
+            self._remember(faults)
             return f'still: {faults[0].reason}'
         self._latched = None
         self.met = frozenset()
@@ -160,6 +164,13 @@ class MotionGate:
             return
         reason = f'the recovery failed: {problem}' if problem else 'recovered; call ~/resume'
         self._latched = Fault(Outcome.STOPPED, reason, latches=True)
+
+    def _remember(self, faults: Sequence[Fault]) -> None:
+        """Keep in mind what was met while the gate is closed for another reason."""
+        self.met |= {fault.outcome for fault in faults}
+        for fault in faults:
+            if fault.once and fault is not self._latched:
+                self._untold = fault
 
     def _faults(self, now_ns: int) -> list[Fault]:
         found = [watch(now_ns) for watch in self._watches]
