@@ -418,6 +418,9 @@ class HandDriver:
         ros_ns = self._now_ns()
         clock_ns = self._clock.advance(periods * _PERIOD_NS, ros_ns)
         if abs(ros_ns - clock_ns) > _CLOCK_JUMP_NS:
+            if ros_ns < clock_ns:
+                # What was followed until now must not be followed once more.
+                self._controller.cancel(clock_ns)
             self._clock.set(ros_ns)
             clock_ns = ros_ns
         mode, efforts = self._report.mode, self._report.efforts

@@ -81,6 +81,29 @@ def test_it_follows_trajectories_and_holds_their_end(bench, driver):
     assert driver.report.rejected == 1 and 'joint_15.0' in driver.report.last_rejection
 
 
+def test_a_clock_that_is_set_back_moves_nothing(driver, monkeypatch):
+    goal = POSTURES['half_closed']
+    trajectory = JointTrajectory(HAND_JOINTS, np.array([0.4]), goal[None], np.zeros((1, 16)))
+    driver.take(Follow(trajectory))
+    run(driver, lambda: driver.report.mode is HandMode.MOVING)
+    run(driver, lambda: driver.report.mode is HandMode.HOLDING)
+    now_ns = time.time_ns
+    monkeypatch.setattr(time, 'time_ns', lambda: now_ns() - 10_000_000_000)
+    modes, wanted, cycles = set(), [], driver.report.cycles
+
+    def look():
+        modes.add(driver.report.mode)
+        wanted.append(driver.report.desired_positions)
+        return driver.report.cycles > cycles + 50
+
+    run(driver, look)
+    assert modes == {HandMode.HOLDING}
+    np.testing.assert_allclose(wanted, np.broadcast_to(goal, (len(wanted), 16)))
+    # It goes on in the clock as it is now.
+    driver.take(Follow(trajectory, time.time_ns()))
+    run(driver, lambda: driver.report.mode is HandMode.MOVING)
+
+
 def test_a_posture_is_reached_within_the_rates(driver):
     limits, seen = robot_limits().subset(HAND_JOINTS), []
     driver.take(GoTo(tuple(POSTURES['home'].tolist())))

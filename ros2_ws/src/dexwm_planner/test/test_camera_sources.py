@@ -268,7 +268,7 @@ class DatedCapture:
     def __init__(self, capture, period_ms):
         self._capture = capture
         self._period_ms = period_ms
-        self._first_ms = time.monotonic() * 1e3 - 900
+        self._first_ms = None
         self._count = -1
 
     def __getattr__(self, name):
@@ -276,6 +276,8 @@ class DatedCapture:
 
     def grab(self):
         self._count += 1
+        if self._first_ms is None:
+            self._first_ms = time.monotonic() * 1e3 - 900
         return self._capture.grab()
 
     def get(self, key):
@@ -306,6 +308,21 @@ def test_device_skips_to_the_rate_by_capture_times(tmp_path, period_ms, rate, ex
     assert [round(level_of(frame) / 10) for frame in frames] == expected
     gaps = np.diff([frame.stamp_ns for frame in frames]) * 1e-6
     np.testing.assert_allclose(gaps, np.diff(expected) * period_ms, atol=5)
+
+
+def test_device_goes_on_when_the_clock_is_set_back(tmp_path, monkeypatch):
+    path = write_video(tmp_path / 'video.avi', range(0, 250, 10))
+    source = DeviceSource(
+        settings_of(path), 10.0, None, lambda s: DatedCapture(open_file(s), 33.3)
+    )
+    source.open()
+    levels = [level_of(source.read()) for _ in range(2)]
+    now_ns = time.time_ns
+    monkeypatch.setattr(time, 'time_ns', lambda: now_ns() - 10_000_000_000)
+    levels += [level_of(source.read()) for _ in range(3)]
+    source.close()
+    # The one that comes next, and from there on every third.
+    assert [round(level / 10) for level in levels] == [0, 3, 4, 7, 10]
 
 
 def test_capture_times_of_the_driver_become_system_time():

@@ -37,6 +37,8 @@ RAMP_SCALE = 0.5
 
 # How far ahead a trajectory replaces the one before: time to check it and to pass it on.
 _LEAD_NS = 10_000_000
+# A clock that is back by more was set, and no report is as old.
+_STEP_NS = 2 * round(SILENT_AFTER * 1e9)
 _FINISH_TIMEOUT = 5.0
 
 
@@ -111,7 +113,11 @@ class FciArm:
                 raise TrajectoryRejected(
                     f'the control process has been silent for {self.silence():.2f} s'
                 )
-            splice_ns = self._splice_ns = max(self._splice_ns, self._now_ns(report) + _LEAD_NS)
+            earliest_ns = self._now_ns(report) + _LEAD_NS
+            if report.mode is FciMode.HOLDING and self._splice_ns > earliest_ns + _STEP_NS:
+                # The clock was set back: nothing of before is still to come.
+                self._splice_ns, self._rehearsal = 0, self._holding(report.desired_positions)
+            splice_ns = self._splice_ns = max(self._splice_ns, earliest_ns)
             self._catch_up(report, splice_ns)
             if trajectory is None and splice_ns < self._rehearsal.end_ns:
                 state = self._rehearsal.sample(splice_ns)

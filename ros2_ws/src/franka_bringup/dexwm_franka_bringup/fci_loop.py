@@ -174,6 +174,7 @@ class FciLoop:
             ros_ns = self._time_ns(state)
             now_ns = clock.advance(passed_ns, ros_ns)
             if not motion.is_active(now_ns):
+                motion.finish(now_ns)
                 clock.set(ros_ns)
                 now_ns = clock.now_ns
 

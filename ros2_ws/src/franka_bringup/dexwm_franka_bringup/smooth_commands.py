@@ -225,6 +225,11 @@ class SmoothCommands:
         """Whether the commands still change, or will."""
         return bool(self._next) or now_ns < self._commands.end_ns
 
+    def finish(self, now_ns: int) -> None:
+        """Forget commands that have come to rest and hold their end; time may then be set anew."""
+        if self._commands.end_ns:
+            self.hold(self.command(now_ns, 0))
+
     def accept(self, trajectory: JointTrajectory, stamp_ns: int, splice_ns: int) -> None:
         """Follow another trajectory from `splice_ns` on, or at once if that is past.
 

@@ -134,3 +134,18 @@ def test_a_trajectory_from_a_little_beside_is_joined_smoothly(motion):
     commands += run(motion, 701, 2000)
     np.testing.assert_allclose(commands[-1], START + 0.6 * TURN, atol=1e-9)
     assert_legal([START] * 3 + commands)
+
+
+def test_what_has_ended_is_not_commanded_again_when_time_is_set_back(motion):
+    motion.accept(to_rest(0.02, 0.3), T0, T0 + MS)
+    now = T0
+    while motion.is_active(now):
+        now += MS
+        last = motion.command(now, 0)
+    np.testing.assert_allclose(last, START + 0.02 * TURN)
+    motion.finish(now)
+    for back in (T0, T0 + 100 * MS, now):
+        assert not motion.is_active(back)
+        np.testing.assert_array_equal(motion.command(back, 0), last)
+    motion.accept(lasting(0.02, 0.0, 0.0, 0.5), T0, T0)
+    assert motion.is_active(T0 + 100 * MS)

@@ -171,6 +171,8 @@ class DeviceSource:
             stamp_ns = capture_stamp(
                 capture.get(cv2.CAP_PROP_POS_MSEC), time.monotonic_ns(), time.time_ns()
             )
+            if self._due_ns - stamp_ns > 2.0 * self._period_ns:
+                self._due_ns = stamp_ns  # The clock was set back.
             # A quarter of a period early is on time: the device's rate need not divide ours.
             if stamp_ns >= self._due_ns - self._period_ns / 4:
                 break
