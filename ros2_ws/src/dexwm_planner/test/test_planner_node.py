@@ -377,6 +377,17 @@ def test_what_nobody_foresaw_while_configuring_is_logged(
     assert 'OutOfMemoryError: CUDA out of memory' in said
 
 
+def test_what_nobody_foresaw_while_planning_is_no_success(scene, monkeypatch, capfd):
+    scene.wait_ready()
+    with monkeypatch.context() as patch:
+        patch.setattr(planner_node.Planner, 'plan', lambda *_, **__: {}['a bug'])
+        result = scene.ask(seed=3)
+    assert result.error_code == Result.PLANNING_FAILED
+    assert "KeyError('a bug')" in result.error_string
+    assert 'Traceback' in capfd.readouterr().err
+    assert scene.ask(seed=3).error_code == Result.SUCCESSFUL
+
+
 def test_a_stale_camera_calibration_is_reported(domain_id, checkpoint, tmp_path):
     path = tmp_path / 'camera.yaml'
     path.write_text(

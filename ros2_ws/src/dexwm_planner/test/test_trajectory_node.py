@@ -17,8 +17,9 @@ from dexwm_msgs.action import ExecutePlan
 from dexwm_msgs.msg import MotionState, Plan
 from dexwm_msgs.srv import ConfirmPlan
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, JointState
 from std_srvs.srv import Trigger
@@ -26,10 +27,12 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from dexwm.control.joint_trajectory_controller import JointTrajectoryController
 from dexwm.control.outcome import Outcome
+from dexwm.control.plan_checks import PlanChecker
 from dexwm.control.trajectory_message import nanoseconds, parse_trajectory
 from dexwm.robot.joints import ARM_JOINTS, HAND_JOINTS, HOME, JOINTS, robot_limits
 from dexwm_franka_bringup.action_client import ThreadedActionClient
 from dexwm_planner.graph.domain import DomainLease
+from dexwm_planner.trajectory.trajectory_node import TrajectoryNode
 
 pytestmark = pytest.mark.realtime
 
@@ -547,6 +550,41 @@ def test_the_plan_that_waits_for_a_person_is_told_until_he_answers():
         finally:
             client.close()
             process.end()
+
+
+def test_what_nobody_foresaw_holds_the_robot_and_is_no_success(monkeypatch):
+    with DomainLease() as lease:
+        client, context = Client(lease.domain_id), rclpy.Context()
+        context.init(domain_id=lease.domain_id)
+        node = TrajectoryNode(
+            context=context,
+            cli_args=['--ros-args', '--params-file', str(CONFIG)],
+            parameter_overrides=[Parameter(name, value=SETTINGS[name]) for name in SETTINGS],
+        )
+        executor = MultiThreadedExecutor(num_threads=4, context=context)
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin)
+        thread.start()
+        try:
+            client.until_ready()
+            with monkeypatch.context() as patch:
+                patch.setattr(PlanChecker, 'motion', lambda *_: {}['a bug'])
+                status, result = client.execute([turned(0.1)])
+            assert status == GoalStatus.STATUS_ABORTED
+            assert result.error_code == ExecutePlan.Result.STOPPED
+            assert "KeyError('a bug')" in result.error_string
+            status, result = client.execute([turned(0.1)])
+            assert result.error_code == ExecutePlan.Result.STOPPED
+            assert 'a bug' in result.error_string and 'call ~/resume' in result.error_string
+            assert client.call('resume').success
+            status, _ = client.execute([turned(0.1)])
+            assert status == GoalStatus.STATUS_SUCCEEDED
+        finally:
+            executor.shutdown()
+            thread.join()
+            node.destroy_node()
+            context.try_shutdown()
+            client.close()
 
 
 def test_malformed_joint_states_are_survived(ready):

@@ -262,6 +262,13 @@ class PlannerNode(LifecycleNode):
             )
         try:
             return self._run(handle)
+        except Exception as error:
+            # rclpy would answer with an empty result, whose code says that all went well.
+            self.get_logger().error(traceback.format_exc())
+            reason = f'an error of the planner: {error!r}; its log says where'
+            if handle.is_active:
+                return self._refuse(handle, result.PLANNING_FAILED, reason)
+            return PlanToGoal.Result(error_code=result.PLANNING_FAILED, error_string=reason)
         finally:
             self._busy.release()
 

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 
@@ -122,6 +123,7 @@ class TrajectoryNode(Node):
                     time.monotonic_ns,
                     settings.clock_tolerance,
                     may_lag=self.get_parameter('use_sim_time').value,
+                    resting=lambda: self._supervisor.current is None,
                 ),
                 self._drivers,
                 KeepOutWatch(
@@ -365,6 +367,14 @@ class TrajectoryNode(Node):
             self._open_goals += 1
         try:
             return self._run(goal, ticket)
+        except Exception as error:
+            # rclpy would answer with an empty result, whose code says that all went well.
+            self.get_logger().error(traceback.format_exc())
+            reason = f'an error of the trajectory node: {error!r}; its log says where'
+            self.halt(reason)
+            if goal.is_active:
+                goal.abort()
+            return ExecutePlan.Result(error_code=int(Outcome.STOPPED), error_string=reason)
         finally:
             with self._lock:
                 self._open_goals -= 1
