@@ -25,7 +25,7 @@ WORKSPACE_FILES := $(shell find ros2_ws/src -type d \( -name launch -o -name con
 # Arguments of the graphs, in capitals for make and in small letters for `ros2 launch`.
 GRAPH_ARGUMENTS := arm robot_ip hand seed objects object quality camera camera_device camera_file \
 	camera_namespace rate width height speed_scale record params_file log_level runs_dir domain_id \
-	goal task model preset device plan_seed execute confirm bag camera_calibration rviz
+	goal task model preset device plan_seed execute confirm bag camera_calibration cell_config rviz
 capital = $(shell echo '$(1)' | tr a-z A-Z)
 arguments = $(foreach a,$(GRAPH_ARGUMENTS),$(if $($(call capital,$(a))),'$(a):=$($(call capital,$(a)))'))
 

@@ -1,6 +1,7 @@
 """Arguments, parameter files and what the graphs make of them."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -429,3 +430,16 @@ def test_all_nodes_get_the_same_cell_and_camera_pose(model, tmp_path):
             nodes(PLAN, *arguments, f'{name}:={tmp_path}/absent.yaml')
     with pytest.raises(GraphError, match='cell_config is for a real arm'):
         nodes(CELL, f'cell_config:={cell}')
+
+
+def test_make_passes_every_argument_of_every_graph_on():
+    names = sorted({argument.name for graph in GRAPHS.values() for argument in graph.arguments})
+    assert len(names) > 20
+    said = subprocess.run(
+        ['make', '-n', 'grasp', *(f'{name.upper()}=of {name}' for name in names)],
+        cwd=Path(__file__).resolve().parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert [name for name in names if f"'{name}:=of {name}'" not in said] == []
