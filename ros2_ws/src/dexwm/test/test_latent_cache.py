@@ -268,8 +268,15 @@ def test_unreadable_episodes_are_left_out_and_named(encoder, tmp_path):
     assert len(named) == 2 and str(truncated) in named
     assert 'the picture at frame 1 is damaged' in named['episode_00000002']
 
+    for seed in (2, 3):
+        write_recording(tmp_path, seed, frames=3)
+    mended = LatentCache.build(RecordingDataset(tmp_path), encoder, tmp_path / 'c')
+    assert len(mended.episodes) == 3 and mended.problems == []
+
     (tmp_path / 'episode_00000001.h5').unlink()
     truncated.unlink()
+    with h5py.File(tmp_path / 'episode_00000002.h5', 'r+') as file:
+        file['images'][1] = file['images'][1][:100]
     with pytest.raises(DatasetError, match='no episode could be encoded'):
         LatentCache.build(RecordingDataset(tmp_path), encoder, tmp_path / 'd')
 

@@ -21,6 +21,7 @@ from dexwm.data.latent_cache import LatentCache
 from dexwm.data.recording import RecordingDataset
 from dexwm.model.checkpoint import load_checkpoint
 from dexwm.model.encoders.registry import build_encoder
+from dexwm.training import trainer
 from dexwm.training.state import read_state
 
 from . import egodex_writer
@@ -289,6 +290,23 @@ def test_a_training_killed_at_random_and_resumed_ends_with_the_same_weights(
         assert [line['step'] for line in first] == [line['step'] for line in second]
         for a, b in zip(first, second, strict=True):
             assert a.get('loss') == b.get('loss') and a.get('window_mse') == b.get('window_mse')
+
+
+def test_a_training_that_ends_while_it_saves_does_not_count_as_finished(
+    plain, data, tmp_path, monkeypatch
+):
+    def end(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, 'write_state', end)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments(data, tmp_path, 'plain'))
+    # The model is written before the state, which would say that all is done.
+    assert load_checkpoint(tmp_path / 'plain' / 'model').config.name == 'plain'
+    assert main(arguments(data, tmp_path, 'plain')) == 0
+    assert read_state(tmp_path / 'plain')['step'] == 12
+    assert differences(plain, tmp_path / 'plain') == 0
 
 
 def test_a_training_asked_to_stop_saves_and_goes_on(longer, data, tmp_path):

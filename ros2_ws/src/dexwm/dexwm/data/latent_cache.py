@@ -248,7 +248,8 @@ class LatentCache:
         """Encodes a data set, or goes on where an interrupted build stopped.
 
         A finished episode is never encoded again; episodes that the data set has got since are
-        added. Those that cannot be read are left out and listed in `problems`.
+        added. Those that cannot be read are left out and listed in `problems`, and tried again by
+        the next call.
 
         Args:
             dataset: the episodes.
@@ -285,7 +286,7 @@ class LatentCache:
                 )
             finished = {e.name: e for e in cache.episodes}
             tables = _tables(dataset, finished, cache.image_size, folder)
-            if len(dataset) <= len(tables) + len(cache.problems):
+            if len(dataset) <= len(tables):
                 return cache
             _reopen(folder, header, cache.episodes)
         folder.mkdir(parents=True, exist_ok=True)

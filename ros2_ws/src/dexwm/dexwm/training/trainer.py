@@ -76,7 +76,7 @@ class Trainer:
         self._check_sizes()
         self._ends = np.cumsum([self._steps_of(phase) for phase in self._phases]).tolist()
         self._step = 0
-        self._stopping = self._saving = False
+        self._stop_wanted = self._stopping = self._saving = False
         self._stream_state: dict[str, Any] | None = None
         spread = recipe.engine.strategy == 'fsdp' and fabric.world_size > 1
         self._twin = copy.deepcopy(task) if spread and fabric.is_global_zero else None
@@ -218,7 +218,7 @@ class Trainer:
         values = torch.stack([value.float().cpu() for value in figures.values()])
         finite = dict(zip(figures, values.isfinite().tolist(), strict=True))
         wrong = [name for name, is_finite in finite.items() if not is_finite]
-        flags = [bool(wrong), self._stopping, self._saving or self._save_is_due()]
+        flags = [bool(wrong), self._stop_wanted, self._saving or self._save_is_due()]
         if self._fabric.world_size > 1:
             votes = torch.tensor(flags, dtype=torch.float32, device=self._fabric.device)
             total = self._fabric.all_reduce(votes, reduce_op='sum')
@@ -244,7 +244,15 @@ class Trainer:
         return minutes is not None and time.monotonic() - self._saved_time > 60.0 * minutes
 
     def _save(self) -> None:
-        """Saves state and model."""
+        """Saves model and state: a state is never newer than the model beside it."""
+        with ExitStack() as stack:
+            if self._average is not None:
+                stack.enter_context(self._average.applied())
+            weights = gather(self._task, {})['module'] if self._is_spread() else None
+            if self._twin is not None and weights is not None:
+                self._twin.load_state_dict(weights, strict=False)
+            if self._fabric.is_global_zero:
+                (self._twin or self._task).save(self._folder / MODEL_FOLDER)
         state = {
             'step': self._step,
             'recipe': self._recipe.model_dump(mode='json'),
@@ -254,14 +262,6 @@ class Trainer:
         }
         if self._fabric.is_global_zero:
             write_state(self._folder, state)
-        with ExitStack() as stack:
-            if self._average is not None:
-                stack.enter_context(self._average.applied())
-            weights = gather(self._task, {})['module'] if self._is_spread() else None
-            if self._twin is not None and weights is not None:
-                self._twin.load_state_dict(weights, strict=False)
-            if self._fabric.is_global_zero:
-                (self._twin or self._task).save(self._folder / MODEL_FOLDER)
         self._fabric.barrier()
         self._saved_at, self._saved_time, self._saving = self._step, time.monotonic(), False
 
@@ -382,7 +382,7 @@ class Trainer:
         """Ends the training after the present step when asked to."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self._stopping = True
+            self._stop_wanted = True
 
         before = {
             number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)
