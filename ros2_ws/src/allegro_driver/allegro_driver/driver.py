@@ -20,6 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from allegro_driver.bus import BusError, BusOff, HandBus
+from allegro_driver.bus_lease import BusLease
 from allegro_driver.joint_servo import JointServo
 from allegro_driver.messages import (
     POWERED,
@@ -113,6 +114,7 @@ class HandDriver:
         self._settings = settings
         self._open_bus = open_bus or (lambda: HandBus.open(settings.interface, settings.channel))
         self._bus: HandBus | None = None
+        self._lease: BusLease | None = None
         self._servo = JointServo(
             settings.stiffness, settings.damping, settings.torque_limits, settings.velocity_cutoff
         )
@@ -196,6 +198,9 @@ class HandDriver:
                 self._send(set_periods(0, 0, 0, self._settings.device_id))
             self._bus.close()
             self._bus = None
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
         if self.powered:
             self._report = replace(self._report, mode=HandMode.OFF, reason='the driver ended')
         return not self._may_be_on
@@ -275,7 +280,7 @@ class HandDriver:
         device = self._settings.device_id
         self._report = replace(self._report, starts=self._report.starts + 1)
         if self._bus is None:
-            self._bus = self._open_bus()
+            self._bus = self._take_bus()
         self._info, self._torques = None, None
         # Frames of another time are in the adapter's buffer.
         while self._bus.receive(0.0) is not None:
@@ -310,6 +315,16 @@ class HandDriver:
             desired_positions=tuple(self._servo.positions.tolist()),
         )
 
+    def _take_bus(self) -> HandBus:
+        """Open the bus, which is this driver's alone from the first time on.
+
+        Raises:
+            BusError: It cannot be opened, or another driver has it.
+        """
+        if self._lease is None:
+            self._lease = BusLease(self._settings.interface, self._settings.channel)
+        return self._open_bus()
+
     def _await(self, condition: Callable[[], bool], problem: str) -> None:
         end = time.monotonic() + _HEALTH_PERIOD
         while not condition():
@@ -342,7 +357,7 @@ class HandDriver:
             if self._bus is None:
                 if not self._off_pending:
                     return
-                self._bus = self._open_bus()
+                self._bus = self._take_bus()
             self._send(servo_off(self._settings.device_id))
             self._off_pending = self._may_be_on = False
         except BusError:

@@ -181,6 +181,23 @@ def test_what_the_hand_reports_switches_it_off(bench, driver, fault, reason):
     run(driver, lambda: driver.powered)
 
 
+def test_a_second_driver_is_refused_and_touches_nothing(bench, driver):
+    bench.wait_on()
+    second = HandDriver(HandSettings('unix', bench.channel, **{**PATIENT, 'connect_timeout': 0.2}))
+    run(second, has_failed(second))
+    assert 'another driver has the hand' in second.report.reason
+    assert 'hand:=none' in second.report.reason
+    second.close()
+    cycles = driver.report.cycles
+    run(driver, lambda: driver.report.cycles > cycles + 50)
+    assert driver.powered and bench.hand.servo_on
+    driver.close()
+    bench.wait_off()
+    second = HandDriver(HandSettings('unix', bench.channel, **PATIENT))
+    run(second, lambda: second.powered)
+    second.close()
+
+
 def test_a_silent_hand_is_switched_off(bench):
     driver = impatient(bench, pose_timeout=0.3)
     bench.hand.condition.silent = True
