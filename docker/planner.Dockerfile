@@ -61,7 +61,9 @@ FROM base AS runtime
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG UID=1001
 ARG GID=1001
-RUN groupadd --gid "${GID}" dexwm \
+# Ubuntu's image has a user of its own, with the number that a first user has on most hosts.
+RUN if id ubuntu > /dev/null 2>&1; then userdel --remove ubuntu; fi \
+    && groupadd --gid "${GID}" dexwm \
     && useradd --uid "${UID}" --gid "${GID}" --groups dialout,video --create-home dexwm \
     && install --directory --owner dexwm --group dexwm /runs /home/dexwm/.local/share/dexwm/goals
 COPY --from=franka /opt/franka/install /opt/franka/install

@@ -68,8 +68,10 @@ FROM base AS runtime
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG UID=1001
 ARG GID=1001
-# Names of the group and its limits as on the host (docs/robot.md).
-RUN groupadd --gid "${GID}" dexwm \
+# Names of the group and its limits as on the host (docs/robot.md). Ubuntu's image has a user of its
+# own, with the number that a first user has on most hosts.
+RUN if id ubuntu > /dev/null 2>&1; then userdel --remove ubuntu; fi \
+    && groupadd --gid "${GID}" dexwm \
     && groupadd realtime \
     && useradd --uid "${UID}" --gid "${GID}" --groups dialout,realtime --create-home dexwm
 COPY --from=franka /opt/franka/install /opt/franka/install

@@ -26,11 +26,11 @@ train() { # RECIPE
 }
 
 # What the predictor learns from, and what all is measured on.
-generate exploration 1000 --frames 40
+generate exploration 1000
 extract exploration train train
 extract exploration held_out held_out
 # As many other scenes as can be had, for the adapter: another one in each picture, and short episodes.
-generate stills 700 --shares stills=1 --frames 40 --largest-count 5
+generate stills 700 --shares stills=1 --largest-count 5
 extract stills all stills
 generate glimpses 600 --first-seed 1000 --frames 20 --fps 2.5
 extract glimpses all glimpses

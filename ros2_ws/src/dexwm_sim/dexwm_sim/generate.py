@@ -294,10 +294,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add('--output', type=Path, default=Path('runs/data/exploration'), help='folder of the files')
-    add('--episodes', type=int, default=750, help='number of episodes')
+    # As many of such a length as the default model is trained on (tools/train_default.sh).
+    add('--episodes', type=int, default=1000, help='number of episodes')
     add('--first-seed', type=int, default=0, help='seed of the first; the others follow')
     add('--workers', type=int, default=len(os.sched_getaffinity(0)), help='processes')
-    add('--frames', type=int, default=default.frames, help='frames of an episode')
+    add('--frames', type=int, default=40, help='frames of an episode')
     add('--fps', type=float, default=default.fps, help='frames per second')
     add('--lead', type=float, default=default.lead, help='longest motion before the first, s')
     add('--quality', default=default.quality, help='fast, standard, fine or mixed')
