@@ -33,7 +33,14 @@ from dexwm.evaluation.trial_log import TrialLog
 from dexwm.model.checkpoint import CheckpointError, load_checkpoint
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.planner import Planner, PlanResult
-from dexwm.planning.preset import PRESETS, PresetError, default_preset, parse_preset
+from dexwm.planning.preset import (
+    PRESETS,
+    Preset,
+    PresetError,
+    default_preset,
+    find_preset,
+    parse_preset,
+)
 from dexwm.robot.model import RobotModel
 from dexwm_franka_bringup.cell_config import load_cell_config
 from dexwm_franka_bringup.description import robot_description
@@ -42,6 +49,7 @@ from dexwm_sim.episode_maker import EpisodeError, EpisodeMaker
 from dexwm_sim.expert_method import ExpertMethod
 from dexwm_sim.render import RenderError
 from dexwm_sim.tasks import TASKS, holds_strictly
+from dexwm_sim.told_method import ToldMethod
 from dexwm_sim.worker_process import end_with_parent
 
 FIRST_SEED = 10_000
@@ -72,7 +80,7 @@ class MethodSettings:
     """What methods are made of.
 
     Attributes:
-        names: Presets of the planner, as `parse_preset` reads them, or 'expert'.
+        names: Presets of the planner, as `parse_preset` reads them, 'told' or 'expert'.
         model: Folder of the world model.
         closing: Whether a grasp ends with the closing rule.
         device: Where planners compute.
@@ -90,16 +98,23 @@ class MethodSettings:
             PresetError: If a name is not known.
             CheckpointError: If the model cannot be loaded.
         """
-        presets = [parse_preset(name) for name in self.names if name != ExpertMethod.name]
+        others = (ExpertMethod.name, ToldMethod.name)
+        presets = [parse_preset(name) for name in self.names if name not in others]
         closing = ClosingRule() if self.closing else None
         methods: dict[str, Method] = {ExpertMethod.name: ExpertMethod()}
-        if presets:
+        if presets or ToldMethod.name in self.names:
             world_model = load_checkpoint(self.model, self.device)
             cell = load_cell_config()
             robot = RobotModel.from_urdf(robot_description(cell))
+
+            def planner(preset: Preset) -> Planner:
+                return Planner(world_model, robot, preset, device=self.device, boxes=cell.boxes)
+
             for preset in presets:
-                planner = Planner(world_model, robot, preset, device=self.device, boxes=cell.boxes)
-                methods[preset.name] = PlanningMethod(planner, closing)
+                methods[preset.name] = PlanningMethod(planner(preset), closing)
+            if ToldMethod.name in self.names:
+                told = planner(find_preset(ToldMethod.preset))
+                methods[ToldMethod.name] = ToldMethod(told, closing)
         return [methods[name] for name in dict.fromkeys(self.names)]
 
 
@@ -328,7 +343,7 @@ def _parser() -> argparse.ArgumentParser:
         '--methods',
         nargs='+',
         metavar='METHOD',
-        help=f'of {", ".join((*PRESETS, ExpertMethod.name))}; '
+        help=f'of {", ".join((*PRESETS, ToldMethod.name, ExpertMethod.name))}; '
         'with other settings as in hybrid,horizon=1,weights.latent=0 '
         "(default: all but the paper's and other tasks')",
     )

@@ -1,6 +1,7 @@
 """Closed loop in the simulated cell, with a tiny world model that knows nothing."""
 
 from io import StringIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,6 +36,7 @@ from dexwm_sim.evaluate import (
 from dexwm_sim.expert_method import ExpertMethod
 from dexwm_sim.tasks import TASKS
 
+DEFAULT = Path(__file__).resolve().parents[4] / 'models' / 'default'
 SMALL = {
     'name': 'tiny',
     'predictor': {'dim': 8, 'depth': 1, 'heads': 2, 'context': 4},
@@ -181,6 +183,16 @@ def test_same_seed_same_trial_and_all_is_kept(tmp_path, method):
     strip = cv2.imread(str(tmp_path / 'a' / 'pictures' / 'tiny' / '10000.jpg'))
     intrinsics = load_cell_config().camera.intrinsics
     assert strip.shape[:2] == (intrinsics.height, intrinsics.width * (2 + len(one.motions)))
+
+
+def test_told_goals_need_no_picture(tmp_path):
+    methods = MethodSettings(('told', 'keypoints'), DEFAULT)
+    table = evaluate('reach', [10_000], methods, tmp_path, 1, Console(quiet=True))
+    told, read = table.rows
+    assert told.strict_success.value == 1 and told.measure.value < 0.01
+    assert read.measure.value > told.measure.value
+    built = {method.name: method.digest for method in methods.build()}
+    assert built['told'] != built['keypoints']
 
 
 def test_finished_trials_are_not_made_again(tmp_path):

@@ -38,7 +38,9 @@ def turn(angle):
 
 
 def test_a_clock_that_was_set_back_while_the_arm_rests_is_followed():
-    settings = FciSettings('127.0.0.1', 'ignore', False, 100.0, 1.0, (1000.0,) * 7, load_arm_config())
+    settings = FciSettings(
+        '127.0.0.1', 'ignore', False, 100.0, 1.0, (1000.0,) * 7, load_arm_config()
+    )
     arm, loop = FciArm(settings, lambda _: None), Loop()
     arm._loop = loop
     arm.accept(turn(0.1), 0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dexwm.planning.closing import ClosingRule
 from dexwm.planning.errors import PlanningError
-from dexwm.planning.goal import PictureGoal
+from dexwm.planning.goal import Goal, PictureGoal
 from dexwm.planning.mpc import Plant, PlantError, run_task
 from dexwm.planning.planner import Planner, PlanResult
 
@@ -123,6 +123,10 @@ class PlanningMethod:
         settings = f'{planner.preset!r} {self._closing!r} {planner.checkpoint_digest}'
         return hashlib.sha256(settings.encode()).hexdigest()
 
+    def goal_of(self, attempt: Attempt) -> Goal:
+        """What it plans towards: the attempt's goal picture."""
+        return attempt.goal
+
     def run(
         self, attempt: Attempt, task: str, seed: int, on_plan: Callable[[PlanResult], None]
     ) -> None:
@@ -135,7 +139,7 @@ class PlanningMethod:
         run_task(
             self._planner,
             attempt,
-            attempt.goal,
+            self.goal_of(attempt),
             task=task,
             seed=seed,
             closing=self._closing,
