@@ -53,7 +53,10 @@ def test_the_driver_moves_the_hand_through_the_physics(cell, tmp_path):
     hand = SimulatedHand(UnixBus(channel, listen=True), patience=5.0)
     robot = SimulatedRobot(cell, hand=hand)
     assert robot.controllers == (ARM_CONTROLLER,)
-    driver = HandDriver(HandSettings('unix', channel, command_timeout=60, pose_timeout=60))
+    # In the time of the physics, which runs as fast as it can.
+    driver = HandDriver(
+        HandSettings('unix', channel, robot_time=True, command_timeout=60, pose_timeout=60)
+    )
     ending, efforts = threading.Event(), []
 
     def physics():
